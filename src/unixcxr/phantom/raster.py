@@ -1,0 +1,114 @@
+"""Draw smooth shapes on a pixel grid: coordinates, soft steps, blurs, noise and curves, all float32.
+
+Every function takes positions as fractions of the picture, so that a shape is the same at any size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+"""A float32 array over the pixels, (H, W)."""
+
+
+@lru_cache(maxsize=16)
+def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
+    """Return the pixel centres as fractions of the picture: x (1, W) and y (H, 1)."""
+    x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
+    y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
+
+
+def soft_step(distance: Field, softness: float | Field) -> Field:
+    """Rise smoothly from 0 at distance -softness to 1 at +softness (a cubic)."""
+    t = distance * (np.float32(0.5) / np.asarray(softness, np.float32))
+    t += np.float32(0.5)
+    np.clip(t, 0.0, 1.0, out=t)
+    return t * t * (np.float32(3.0) - np.float32(2.0) * t)
+
+
+@lru_cache(maxsize=128)
+def _blur_matrix(size: int, sigma_thousandths: int) -> Field:
+    sigma = sigma_thousandths / 1000.0 * size
+    index = np.arange(size, dtype=np.float32)
+    weights = np.exp(-0.5 * ((index[:, None] - index[None, :]) / max(sigma, 0.05)) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def blur(field: Field, sigma: float) -> Field:
+    """Blur with a Gaussian of `sigma` (fraction of the picture, in steps of a thousandth)."""
+    thousandths = max(1, round(sigma * 1000))
+    height, width = field.shape
+    return np.asarray(_blur_matrix(height, thousandths) @ field @ _blur_matrix(width, thousandths).T)
+
+
+@lru_cache(maxsize=64)
+def _spread_matrix(size: int, cells: int) -> Field:
+    """Return the (size, cells) matrix of cubic B-spline weights from a coarse grid to pixels."""
+    position = (np.arange(size, dtype=np.float64) + 0.5) / size * (cells - 1)
+    offset = np.abs(position[:, None] - np.arange(cells)[None, :])
+    near = 2 / 3 - offset**2 + offset**3 / 2
+    far = np.clip(2 - offset, 0, None) ** 3 / 6
+    weights = np.where(offset < 1, near, far)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Field:
+    """Draw noise of about unit deviation whose grain is 1/`cells` of the picture, the same at any size."""
+    coarse = rng.standard_normal((cells, cells), dtype=np.float32)
+    spread = _spread_matrix(height, cells) @ coarse @ _spread_matrix(width, cells).T
+    return np.asarray(spread * np.float32(1.9))
+
+
+def scatter_points(height: int, width: int, x: Field, y: Field, weight: Field) -> Field:
+    """Add point weights onto the grid, each shared by its four nearest pixels."""
+    column = np.clip(x * width - 0.5, 0, width - 1.001)
+    row = np.clip(y * height - 0.5, 0, height - 1.001)
+    left, top = column.astype(np.intp), row.astype(np.intp)
+    fx, fy = column - left, row - top
+    corner = top * width + left
+    index = np.concatenate([corner, corner + 1, corner + width, corner + width + 1])
+    share = np.concatenate(
+        [weight * (1 - fx) * (1 - fy), weight * fx * (1 - fy), weight * (1 - fx) * fy, weight * fx * fy]
+    )
+    return (
+        np.bincount(index, weights=share, minlength=height * width).astype(np.float32).reshape(height, width)
+    )
+
+
+def draw_curve(height: int, width: int, points: NDArray[np.float64], line_width: float) -> Field:
+    """Draw a smooth curve through `points` (N, 2: x, y) as a ridge of height about 1 and the given width.
+
+    A line thinner than a pixel gets fainter rather than vanishing, as on a detector.
+    """
+    dense = smooth_path(points, max(16, 3 * max(height, width)))
+    step = np.hypot(*np.diff(dense, axis=0).T)
+    middle = (0.5 * (dense[1:] + dense[:-1])).astype(np.float32)
+    inside = ((middle > 0) & (middle < 1)).all(axis=1)
+    sigma = max(line_width / 2.355, 0.001)
+    weight = (step * np.sqrt(2 * np.pi) * sigma * height * width).astype(np.float32)
+    return blur(scatter_points(height, width, middle[inside, 0], middle[inside, 1], weight[inside]), sigma)
+
+
+def smooth_path(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Sample `count` points of a Catmull-Rom curve through `points` (N, 2)."""
+    padded = np.vstack([2 * points[0] - points[1], points, 2 * points[-1] - points[-2]])
+    position = np.linspace(0, len(points) - 1 - 1e-9, count)
+    segment = position.astype(int)
+    t = (position - segment)[:, None]
+    p0, p1, p2, p3 = (padded[segment + k] for k in range(4))
+    return np.asarray(
+        0.5
+        * (
+            2 * p1
+            + (p2 - p0) * t
+            + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+            + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+        )
+    )
