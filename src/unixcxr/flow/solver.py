@@ -1,0 +1,41 @@
+"""Walk the flow from noise (t = 1) to a picture (t = 0); knows no network.
+
+Letters: B samples, G tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+
+VelocityField = Callable[[Float[Tensor, "B G C"], float], Float[Tensor, "B G C"]]
+"""v(x, t): the velocity at one time for all samples."""
+
+OnStep = Callable[[int, Float[Tensor, "B G C"], Float[Tensor, "B G C"], float], None]
+"""Called after step k (from 1) with the new x, the velocity used, and the new time."""
+
+
+def solve(
+    field: VelocityField,
+    noise: Float[Tensor, "B G C"],
+    times: Float[Tensor, " points"],
+    solver: str = "euler",
+    on_step: OnStep | None = None,
+) -> Float[Tensor, "B G C"]:
+    """Integrate dx/dt = v(x, t) along decreasing `times`.
+
+    "euler" evaluates once a step (the released sampler); "heun" twice, except in the last step to t = 0, where
+    the corrector would need the velocity of a clean picture (Karras et al. 2022, algorithm 1).
+    """
+    x, grid = noise, [float(t) for t in times]
+    for index, (now, then) in enumerate(zip(grid, grid[1:], strict=False)):
+        velocity = field(x, now)
+        if solver == "heun" and then > 0:
+            predicted = x - (now - then) * velocity
+            velocity = (velocity + field(predicted, then)) / 2
+        x = x - (now - then) * velocity
+        if on_step is not None:
+            on_step(index + 1, x, velocity, then)
+    return x
