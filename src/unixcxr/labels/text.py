@@ -1,0 +1,219 @@
+"""Where a report's sections and sentences begin and end; offsets always point into the text as given.
+
+Reports come as one paragraph, as headed sections, hard-wrapped, numbered, or without a full stop at all.
+Used by the labeler and by `cleaning`; says nothing about meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+HEADINGS = {
+    "findings": ("findings", "finding", "report", "chest findings", "observations", "description"),
+    "impression": (
+        "impressions?",
+        "conclusions?",
+        "opinion",
+        "summary",
+        "interpretation",
+        "diagnosis",
+        "final impression",
+        "findings and impression",
+        "findings/impression",
+        "findings / impression",
+        "assessment",
+    ),
+    "indication": (
+        "(?:clinical )?indications?",
+        "indications? for (?:exam|study)",
+        "reason for (?:this )?(?:the )?(?:exam|examination|study|test)",
+        "clinical (?:information|data|details|question|statement|context)",
+        "reason",
+        "symptoms?",
+        "patient information",
+        "medical condition",
+        "underlying medical condition",
+        "diagnosis for exam",
+    ),
+    "history": (
+        "(?:clinical |patient |relevant |medical )?history",
+        "clinical history/?(?:indication)?",
+        "hx",
+    ),
+    "technique": ("techniques?", "procedure", "views?", "projections?", "protocol", "procedure comments"),
+    "comparison": (
+        "comparisons?(?: (?:studies|study|films?|exams?|made))?",
+        "compared to",
+        "comparison is made",
+        "priors?",
+    ),
+    "exam": (
+        "exam",
+        "examination",
+        "exam(?:ination)? (?:type|date|name)",
+        "study",
+        "study date",
+        "type of exam(?:ination)?",
+        "exam time",
+        "date of (?:exam|service|study)",
+    ),
+    "communication": (
+        "notifications?",
+        "communications?",
+        "critical results?",
+        "attestation",
+        "electronically signed(?: by)?",
+        "dictated(?: by)?",
+        "signed(?: by)?",
+        "transcri(?:bed|ptionist)(?: by)?",
+        "discussed with",
+        "radiologist",
+        "provider",
+        "preliminary report(?: by)?",
+    ),
+    "recommendation": (
+        "recommendations?(?:\\(s\\))?",
+        "recommended follow[- ]?up",
+        "follow[- ]?up",
+        "recommendation\\(s\\)",
+    ),
+    "addendum": ("addend(?:um|a)(?: #?\\d+)?",),
+    "wet_read": (
+        "wet ?read(?: version(?: #\\d+)?)?",
+        "preliminary (?:report|read|interpretation)",
+        "prelim(?:inary)?",
+    ),
+    "final_report": ("final report", "final report examination", "final reading"),
+}
+"""Heading words by section kind, as regular expressions on lower-case text."""
+
+IGNORED_KINDS = frozenset(
+    {"indication", "history", "technique", "comparison", "exam", "communication", "recommendation"}
+)
+"""Sections that describe the order, the examination or the messages, never what the image shows."""
+
+ABBREVIATIONS = frozenset(
+    "dr drs mr mrs ms st vs approx e.g i.e eg ie cf fig resp no nos pt a.m p.m m.d ph.d r.n c.f al inc jr sr dept".split()
+)
+
+BREAK = re.compile(
+    r"(?P<stop>[.!?]+[\"')\]]*(?:\s+|$))"
+    r"|(?P<tight>(?<=[a-z)])\.(?=[A-Z][a-z]))"
+    r"|(?P<blank>\s*\n[ \t]*\n\s*)"
+    r"|(?P<bullet>\s*\n\s*(?=(?:\(?\d{1,2}[.)]|[-*•])\s))"
+    r"|(?P<inline>\s+(?=\(?\d{1,2}[.)]\s+[A-Z]))"
+    r"|(?P<line>[ \t]*\n[ \t]*(?=[A-Z_\d(]))"
+)
+LIST_MARK = re.compile(r"\s*(?:\(?\d{1,2}[.)](?=\s|[A-Z])|[-*•](?=\s))\s*")
+SHORT_LINE = 55
+"""A line end counts as a sentence end only after a line shorter than this: longer lines were wrapped."""
+
+
+class Section(NamedTuple):
+    """One part of a report: its kind ("body" without a heading), its heading, and where its text lies."""
+
+    kind: str
+    heading: str
+    heading_start: int
+    start: int
+    end: int
+
+
+@cache
+def heading_pattern() -> re.Pattern[str]:
+    """Compile the heading words: one named group per kind."""
+    groups = "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in HEADINGS.items())
+    lead = r"(?:^|(?<=\n)|(?<=[.:!?;)_]\s)|(?<=\s\s))[ \t]*(?:\d\.\s*)?"
+    title = r"(?:(?:radiology|chest|cxr|x-?ray|final|portable|ap|single view)[ \t]+)?"
+    return re.compile(
+        rf"{lead}(?P<title>{title}(?:{groups}))[ \t]*(?::|(?=\s*\n)|[ \t]-+[ \t])", re.IGNORECASE
+    )
+
+
+def split_sections(text: str) -> list[Section]:
+    """Split a report at its headings.
+
+    Text before the first heading, and whatever follows a blank line after an indication, history, technique,
+    comparison or exam section, is "body". Sections with no text are left out.
+    """
+    marks = []
+    for match in heading_pattern().finditer(text):
+        with_colon = match[0].rstrip().endswith((":", "-"))
+        if not with_colon and not match["title"].isupper():
+            continue  # a word that happens to stand alone on a line is a heading only in capitals
+        kind = next(k for k in HEADINGS if match[k])
+        marks.append((kind, match["title"], match.start("title"), match.end()))
+    sections = []
+    first = marks[0][2] if marks else len(text)
+    sections.append(_trimmed(text, "body", "", 0, 0, first))
+    for index, (kind, title, heading_start, start) in enumerate(marks):
+        end = marks[index + 1][2] if index + 1 < len(marks) else len(text)
+        section = _trimmed(text, kind, title, heading_start, start, end)
+        if kind in IGNORED_KINDS or kind == "final_report":
+            cut = _end_of_aside(text, section, bool(index + 1 < len(marks)))
+            sections.append(_trimmed(text, kind, title, heading_start, start, cut))
+            sections.append(_trimmed(text, "body", "", cut, cut, end))
+        else:
+            sections.append(section)
+    return [section for section in sections if section.start < section.end or section.heading]
+
+
+def _trimmed(text: str, kind: str, heading: str, heading_start: int, start: int, end: int) -> Section:
+    piece = text[start:end]
+    lead = len(piece) - len(piece.lstrip())
+    return Section(kind, heading, heading_start, min(start + lead, end), start + len(piece.rstrip()))
+
+
+def _end_of_aside(text: str, section: Section, more_headings: bool) -> int:
+    """Find where an ignored section stops: a blank line, or without later headings its first line or sentence."""
+    if section.kind == "final_report" or section.start >= section.end:
+        return section.start
+    blank = re.compile(r"\n[ \t]*\n").search(text, section.start, section.end)
+    if blank:
+        return blank.start()
+    if more_headings:
+        return section.end
+    for _, end in split_sentences(text, section.start, section.end):
+        return end
+    return section.end
+
+
+def split_sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each sentence, list marks and surrounding blanks left out."""
+    end = len(text) if end is None else end
+    begin = start
+    for match in BREAK.finditer(text, start, end):
+        kind = match.lastgroup
+        if kind == "stop" and _is_abbreviation(text, begin, match.start()):
+            continue
+        if kind == "line" and match.start() - text.rfind("\n", 0, match.start()) > SHORT_LINE:
+            continue
+        stop = match.end() if kind in ("stop", "tight") else match.start()
+        yield from _sentence(text, begin, stop)
+        begin = match.end()
+    yield from _sentence(text, begin, end)
+
+
+def _is_abbreviation(text: str, begin: int, dot: int) -> bool:
+    """Say whether the full stop at `dot` belongs to an abbreviation, an initial or a list number."""
+    if text[dot] != ".":
+        return False
+    word = text[max(begin, text.rfind(" ", begin, dot) + 1) : dot].lstrip("(\n\t")
+    return (
+        word.lower() in ABBREVIATIONS
+        or (len(word) == 1 and word.isupper())
+        or not text[begin:dot].strip(" (\n\t0123456789")
+    )
+
+
+def _sentence(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    mark = LIST_MARK.match(text, begin, end)
+    begin = mark.end() if mark else begin
+    piece = text[begin:end]
+    begin += len(piece) - len(piece.lstrip())
+    end = begin + len(piece.strip())
+    if begin < end:
+        yield begin, end
