@@ -1,8 +1,8 @@
-"""Drawn chest radiographs with known findings and matching reports: truth for training, tests, demo, benchmarks.
+"""Drawn chest radiographs with known findings and matching reports: truth for training and tests.
 
-A phantom is computed, not photographed: a body (`anatomy`), findings painted onto it (`painters`, `devices`), a
-film (`film`) and a report (`report`). The painters also work on real pictures once their lungs are located. This
-room needs numpy only; it knows nothing of models.
+A phantom is computed, not photographed: a body (`anatomy`), findings painted onto it (`painters`, `devices`),
+a film (`film`) and a report (`report`). The painters also work on real pictures once their lungs are located.
+This room needs numpy only; it knows nothing of models.
 """
 
 from unixcxr.phantom.chest_map import ChestMap

@@ -1,6 +1,7 @@
 """Where things lie on a frontal chest picture: the map that the finding painters work from.
 
-A map comes with every phantom and can be estimated on a real picture; painters know nothing else of the anatomy.
+A map comes with every phantom and can be estimated on a real picture; painters know nothing else of the
+anatomy.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ class LungFrame:
 
     @cached_property
     def depth(self) -> Field:
-        """Return how far each pixel lies from the lateral wall: 0 at the wall, 1 at the medial edge, (H, W)."""
-        x, _ = pixel_grid(*self.mask.shape)
+        """Return each pixel's way in from the lateral wall: 0 at the wall, 1 at the medial edge, (H, W)."""
+        x, _ = pixel_grid(self.mask.shape)
         width = np.maximum(np.abs(self.outer - self.inner), 0.02)[:, None]
         return np.asarray((self.outer[:, None] - x) * self.outward / width)
 
     @cached_property
     def descent(self) -> Field:
         """Return how far each row lies from apex (0) to base (1), (H, 1)."""
-        _, y = pixel_grid(*self.mask.shape)
+        _, y = pixel_grid(self.mask.shape)
         return (y - self.top) / max(self.bottom - self.top, 0.05)
 
     def place(self, depth: float, descent: float) -> tuple[float, float]:
@@ -65,9 +66,10 @@ class LungFrame:
 class ChestMap:
     """The places on one frontal picture, as fractions of it; masks are 0..1 float32 (H, W).
 
-    `right` and `left` are the patient's lungs, so `right` lies on the left of the picture. `midline` gives the
-    spine's x at the top and at the bottom edge. `heart` is the heart's box (x0, y0, x1, y1). `vessels`, where it
-    is known, is what the lung vessels add to the picture, so that they can be taken out of a collapsed lung.
+    `right` and `left` are the patient's lungs, so `right` lies on the left of the picture. `midline` gives
+    the spine's x at the top and at the bottom edge. `heart` is the heart's box (x0, y0, x1, y1). `vessels`,
+    where it is known, is what the lung vessels add to the picture, so that they can be taken out of a
+    collapsed lung.
     """
 
     right: Field

@@ -16,7 +16,7 @@ def _outward(side: str | None) -> float:
 
 
 def _cavoatrial(chest: ChestMap, descent: float) -> tuple[float, float]:
-    """Return a point on the superior vena cava's course, right of the spine; 0 at the carina, 1 in the atrium."""
+    """Return a point of the superior vena cava, right of the spine; 0 at the carina, 1 in the atrium."""
     y = chest.carina[1] + descent * (chest.heart[3] - chest.carina[1]) * 0.62
     middle = chest.midline_at(y)
     return middle - (0.035 + 0.022 * descent) * _scale(chest), y
@@ -48,7 +48,7 @@ def paint_central_line(
     if out > 0:
         entry.append((middle + 0.02 * scale, top + 0.11))
     points = np.array([*entry, joint, _cavoatrial(chest, 0.1), tip])
-    line = draw_curve(*field.shape, points, 0.010)
+    line = draw_curve(field.shape, points, 0.010)
     return np.asarray(field + np.float32(0.50 * contrast) * np.minimum(line, 1))
 
 
@@ -58,7 +58,7 @@ def paint_pacemaker(
     """Draw a generator below the clavicle and one or two leads into the right heart."""
     out, scale = _outward(side), _scale(chest)
     frame = chest.frames[side or "left"]
-    x, y = pixel_grid(*field.shape)
+    x, y = pixel_grid(field.shape)
     cx, cy = frame.place(rng.uniform(0.10, 0.22), rng.uniform(0.16, 0.22))
     u, v = (x - cx) / (0.060 * scale), (y - cy) / (0.050 * scale)
     radius = (np.abs(u) ** 3 + np.abs(v) ** 3) ** np.float32(1 / 3)
@@ -76,10 +76,10 @@ def paint_pacemaker(
     x0, _, x1, y1 = chest.heart
     ventricle = (x0 + 0.66 * (x1 - x0), y1 - 0.05)
     turn = (chest.midline_at(y1) - 0.01 * scale, y1 - 0.055)
-    leads = draw_curve(*field.shape, np.array([*vein, *cava, turn, ventricle]), 0.010)
+    leads = draw_curve(field.shape, np.array([*vein, *cava, turn, ventricle]), 0.010)
     if rng.random() < 0.6:
         hook = (_cavoatrial(chest, 0.9)[0] - 0.012, _cavoatrial(chest, 0.8)[1])
-        second = draw_curve(*field.shape, np.array([*vein, *cava, _cavoatrial(chest, 0.95), hook]), 0.010)
+        second = draw_curve(field.shape, np.array([*vein, *cava, _cavoatrial(chest, 0.95), hook]), 0.010)
         leads = np.maximum(leads, second)
     return np.asarray(lit + np.float32(0.45 * contrast) * np.minimum(leads, 1) * (1 - case))
 
@@ -94,8 +94,8 @@ def paint_endotracheal_tube(
     start = (chest.midline_at(0.0) + 0.004, -0.02)
     mid_y = 0.5 * end_y
     spine = np.array([start, (chest.midline_at(mid_y) + shift, mid_y), (chest.carina[0] + shift, end_y)])
-    wide = draw_curve(*field.shape, spine, 0.022 * scale)
-    stripe = draw_curve(*field.shape, spine + [0.007 * scale, 0], 0.007)
+    wide = draw_curve(field.shape, spine, 0.022 * scale)
+    stripe = draw_curve(field.shape, spine + np.array([0.007 * scale, 0]), 0.007)
     return np.asarray(
         field + np.float32(contrast) * (0.22 * np.minimum(wide, 1) + 0.40 * np.minimum(stripe, 1))
     )

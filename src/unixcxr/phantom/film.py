@@ -35,11 +35,11 @@ def draw_film(rng: np.random.Generator, view: str) -> Film:
     side = str(rng.choice(["L", "R"], p=[0.7, 0.3]))
     across = rng.uniform(0.86, 0.93)
     return Film(
-        brightness=float(rng.normal(0.0, 0.035)),
+        brightness=float(rng.normal(0.0, 0.05)),
         contrast=float(np.clip(rng.normal(1.0, 0.10), 0.78, 1.2)),
-        gamma=float(np.clip(rng.normal(1.0, 0.12), 0.75, 1.3)),
+        gamma=float(np.clip(rng.normal(1.0, 0.18), 0.65, 1.45)),
         scatter=float(rng.uniform(0.02, 0.10) + (0.05 if view == "AP" else 0.0)),
-        grain=float(rng.uniform(0.006, 0.016)),
+        grain=float(rng.uniform(0.003, 0.011)),
         border=(float(border[0]), float(border[1]), float(border[2]), float(border[3])),
         marker=side if rng.random() < 0.65 else None,
         marker_place=(float(across if side == "L" else 1 - across), float(rng.uniform(0.05, 0.12))),
@@ -61,7 +61,7 @@ def expose(field: Field, film: Film, rng: np.random.Generator) -> NDArray[np.uin
     if film.marker is not None:
         _stamp(grey, film.marker, film.marker_place)
     if any(film.border):
-        x, y = pixel_grid(*field.shape)
+        x, y = pixel_grid(field.shape)
         left, top, right, bottom = film.border
         inside = soft_step(np.minimum(x - left, 1 - right - x), 0.006) * soft_step(
             np.minimum(y - top, 1 - bottom - y), 0.006

@@ -1,7 +1,8 @@
 """Paint findings onto a chest picture, drawn or real, from the map of where things lie.
 
 Every painter takes a density field (bright bone on dark air), works in units of the contrast between that
-picture's own lung and soft tissue, and returns a new field. Texture is drawn on coarse grids: the same at any size.
+picture's own lung and soft tissue, and returns a new field. Texture is drawn on coarse grids: the same at any
+size.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unixcxr.phantom.chest_map import ChestMap, LungFrame
+from unixcxr.phantom.chest_map import ChestMap
 from unixcxr.phantom.devices import paint_central_line, paint_endotracheal_tube, paint_pacemaker
 from unixcxr.phantom.finding import PhantomFinding, check_findings
-from unixcxr.phantom.raster import Field, blur, draw_curve, pixel_grid, smooth_noise, soft_step
+from unixcxr.phantom.raster import Field, blur, draw_curve, pixel_grid, smooth_noise, smooth_series, soft_step
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a painter needs: the picture's map, its grey levels and the finding's own random numbers."""
+    """What a painter needs: the picture's map, its grey levels and the finding's own random numbers.
+
+    `detail` is what ribs and texture add inside the lungs of the unpainted picture; it shines through
+    fillings.
+    """
 
     chest: ChestMap
     lung: float
     solid: float
+    detail: Field
     rng: np.random.Generator
 
     @property
@@ -57,23 +63,26 @@ def paint_density(
     heart = field[int(y0 * height) : int(y1 * height), int(x0 * width) : int(x1 * width)]
     lungs = field[anatomy.lungs > 0.5]
     lung, solid = float(np.median(lungs)), float(np.percentile(heart, 35))
+    core = np.clip(4 * blur(anatomy.lungs, 0.014) - 3, 0, 1)
+    detail = (field - blur(field, 0.016)) * core if chosen else field
     for kind, painter in _PAINTERS.items():
         for finding in chosen:
             if finding.kind == kind:
                 own = np.random.default_rng(rng.integers(2**63))
-                field = painter(field, Canvas(anatomy, lung, solid, own), finding)
+                field = painter(field, Canvas(anatomy, lung, solid, detail, own), finding)
     return field
 
 
-def _toward(field: Field, level: float | Field, share: Field) -> Field:
-    """Move the field toward a level, never downwards."""
-    return field + share * np.maximum(np.asarray(level - field, np.float32), 0)
+def _fill(field: Field, canvas: Canvas, level: float | Field, share: Field) -> Field:
+    """Move the field toward a level, never downwards; ribs and texture stay faintly visible."""
+    through = np.asarray(level, np.float32) + np.float32(0.45) * canvas.detail
+    return field + share * np.maximum(through - field, 0)
 
 
 def _paint_cardiomegaly(field: Field, canvas: Canvas, finding: PhantomFinding) -> Field:
     """Widen the heart shadow to a cardiothoracic ratio of about 0.56, 0.62 or 0.69."""
     chest = canvas.chest
-    x, y = pixel_grid(*field.shape)
+    x, y = pixel_grid(field.shape)
     x0, y0, x1, y1 = chest.heart
     middle = chest.midline_at(y1)
     outer = {
@@ -90,7 +99,7 @@ def _paint_cardiomegaly(field: Field, canvas: Canvas, finding: PhantomFinding) -
     inside = soft_step((1 - np.sqrt(u * u + v * v)).astype(np.float32), 0.06)
     above = soft_step((np.nan_to_num(_floor(chest), nan=0.0) - y).astype(np.float32), 0.02)
     level = canvas.solid + canvas.contrast * (0.22 * np.sqrt(np.clip(1 - u * u - v * v, 0, 1)) - 0.12)
-    return _toward(field, level.astype(np.float32), inside * above * np.float32(0.88))
+    return _fill(field, canvas, level.astype(np.float32), inside * above)
 
 
 def _floor(chest: ChestMap) -> Field:
@@ -111,14 +120,14 @@ def _paint_effusion(field: Field, canvas: Canvas, finding: PhantomFinding) -> Fi
         rise *= canvas.rng.uniform(0.9, 1.1)
         depth = np.clip(frame.depth, -0.1, 1.1)
         climb = rise + 0.20 * np.exp(-np.clip(depth, 0, None) / 0.16) - 0.05 * np.clip(depth, 0, 1)
-        climb += 0.01 * smooth_noise(canvas.rng, 1, field.shape[1], 6)
-        _, y = pixel_grid(*field.shape)
+        climb += 0.01 * smooth_series(canvas.rng, field.shape[1], 6)
+        _, y = pixel_grid(field.shape)
         under = (y - (frame.bottom - climb * tall)).astype(np.float32)
         share = soft_step(under, 0.035) * frame.cover
         haze = soft_step(under + np.float32(0.06), 0.14) * frame.cover
         level = canvas.solid + 0.10 * canvas.contrast * np.clip(under / tall, 0, 0.6)
-        field = _toward(field, canvas.solid, haze * np.float32(0.18))
-        field = _toward(field, level.astype(np.float32), share * np.float32(0.86))
+        field = _fill(field, canvas, canvas.solid, haze * np.float32(0.18))
+        field = _fill(field, canvas, level.astype(np.float32), share * np.float32(0.96))
     return field
 
 
@@ -129,7 +138,7 @@ def _paint_pneumothorax(field: Field, canvas: Canvas, finding: PhantomFinding) -
     gap, cap = (0.22, 0.16) if finding.size == "small" else (0.52, 0.34)
     gap, cap = gap * canvas.rng.uniform(0.9, 1.1), cap * canvas.rng.uniform(0.9, 1.1)
     descent = np.clip(frame.descent, -0.2, 1.2)
-    edge = gap * (1 - 0.62 * descent**2.0) + 0.02 * smooth_noise(canvas.rng, field.shape[0], 1, 6)
+    edge = gap * (1 - 0.62 * descent**2.0) + 0.02 * smooth_series(canvas.rng, field.shape[0], 6)[:, None]
     u = (frame.depth - edge) / 0.30
     v = (descent - cap) / 0.30
     inside = np.minimum(u, 0.8 * v + 0.35 * np.clip(u, 0, 1)).astype(np.float32) * np.float32(0.30)
@@ -153,43 +162,45 @@ def _paint_consolidation(field: Field, canvas: Canvas, finding: PhantomFinding) 
     (side,) = finding.sides
     frame = canvas.chest.frames[side]
     rng = canvas.rng
-    x, y = pixel_grid(*field.shape)
+    x, y = pixel_grid(field.shape)
     cx, cy = frame.place(
         rng.uniform(0.40, 0.62), _ZONE_DESCENT[finding.zone or "mid"] + rng.uniform(-0.05, 0.05)
     )
     wide = rng.uniform(0.30, 0.42) * float(np.median(np.abs(frame.outer - frame.inner)))
     tall = rng.uniform(0.12, 0.16) * (frame.bottom - frame.top)
-    r2 = ((x - cx) / (1.25 * wide)) ** 2 + ((y - cy) / (1.25 * tall)) ** 2
-    fluff = smooth_noise(rng, *field.shape, 14) + 0.6 * smooth_noise(rng, *field.shape, 28)
-    share = soft_step((1.05 - r2 + 0.28 * fluff).astype(np.float32), 0.85) * frame.mask
+    r2 = ((x - cx) / (1.3 * wide)) ** 2 + ((y - cy) / (1.3 * tall)) ** 2
+    fluff = smooth_noise(rng, field.shape, 12) + 0.7 * smooth_noise(rng, field.shape, 30)
+    share = (
+        soft_step((0.9 - r2 + 0.42 * fluff).astype(np.float32), 1.15) * soft_step(2.2 - r2, 0.8) * frame.mask
+    )
     tubes = np.zeros_like(field)
     hilum_x, hilum_y = frame.place(1.0, 0.45)
     for _ in range(3):
         tip = np.array([cx + rng.normal(0, 0.6 * wide), cy + rng.normal(0, 0.6 * tall)])
         root = np.array([cx + 0.45 * (hilum_x - cx), cy + 0.45 * (hilum_y - cy)])
         bend = 0.5 * (tip + root) + rng.normal(0, 0.012, 2)
-        tubes = np.maximum(tubes, draw_curve(*field.shape, np.stack([root, bend, tip]), 0.010))
-    share *= np.float32(0.86) - np.float32(0.30) * np.clip(tubes, 0, 1)
-    return _toward(field, canvas.solid - 0.02 * canvas.contrast, share)
+        tubes = np.maximum(tubes, draw_curve(field.shape, np.stack([root, bend, tip]), 0.010))
+    share *= np.float32(0.84) - np.float32(0.22) * np.clip(tubes, 0, 1)
+    return _fill(field, canvas, canvas.solid - 0.02 * canvas.contrast, share)
 
 
 def _paint_edema(field: Field, canvas: Canvas, finding: PhantomFinding) -> Field:
     """Lay perihilar haze over both lungs, with swollen vessels and short septal lines at the bases."""
-    strength = {"small": 0.30, "moderate": 0.46, "large": 0.62}[finding.size or "moderate"]
+    strength = {"small": 0.38, "moderate": 0.56, "large": 0.74}[finding.size or "moderate"]
     rng = canvas.rng
     shape = field.shape
-    fluff = smooth_noise(rng, *shape, 18) + 0.7 * smooth_noise(rng, *shape, 36)
+    fluff = smooth_noise(rng, shape, 18) + 0.7 * smooth_noise(rng, shape, 36)
     if canvas.chest.vessels is not None:
         field = field + blur(canvas.chest.vessels, 0.004) * np.float32(0.6 + strength)
     for frame in canvas.chest.frames.values():
-        wing = np.exp(-(((1.05 - frame.depth) / 0.62) ** 2) - ((frame.descent - 0.55) / 0.36) ** 2)
-        share = np.clip(strength * wing * (1 + 0.28 * fluff), 0, 0.85) * frame.mask
-        field = _toward(field, canvas.solid, share.astype(np.float32))
+        wing = np.exp(-(((1.0 - frame.depth) / 0.72) ** 2) - ((frame.descent - 0.56) / 0.40) ** 2)
+        share = np.clip(strength * wing * (1 + 0.36 * fluff), 0, 0.85) * frame.mask
+        field = _fill(field, canvas, canvas.solid, share.astype(np.float32))
         lines = np.zeros(shape, np.float32)
         for _ in range(7):
             start = np.array(frame.place(rng.uniform(0.01, 0.05), rng.uniform(0.62, 0.88)))
-            end = start + [-frame.outward * rng.uniform(0.025, 0.04), rng.normal(0, 0.003)]
-            lines = np.maximum(lines, draw_curve(*shape, np.stack([start, end]), 0.005))
+            end = start + np.array([-frame.outward * rng.uniform(0.025, 0.04), rng.normal(0, 0.003)])
+            lines = np.maximum(lines, draw_curve(shape, np.stack([start, end]), 0.005))
         field = field + lines * frame.mask * np.float32(0.5 * strength * canvas.contrast)
     return field
 
@@ -198,20 +209,21 @@ def _paint_atelectasis(field: Field, canvas: Canvas, finding: PhantomFinding) ->
     """Draw one or two plate-like bands across the base."""
     for side in finding.sides:
         frame = canvas.chest.frames[side]
+        slope = canvas.rng.uniform(-0.05, 0.06)
         for index in range(int(canvas.rng.integers(1, 3))):
             descent = canvas.rng.uniform(0.68, 0.74) - 0.09 * index
-            slope = canvas.rng.uniform(-0.06, 0.06)
+            slope += canvas.rng.uniform(-0.015, 0.015)
             near, far = canvas.rng.uniform(0.12, 0.25), canvas.rng.uniform(0.78, 0.95)
             start, end = (
                 np.array(frame.place(near, descent + slope)),
                 np.array(frame.place(far, descent - slope)),
             )
             bend = 0.5 * (start + end) + [0, canvas.rng.uniform(-0.012, 0.012)]
-            band = draw_curve(*field.shape, np.stack([start, bend, end]), canvas.rng.uniform(0.016, 0.022))
+            band = draw_curve(field.shape, np.stack([start, bend, end]), canvas.rng.uniform(0.016, 0.022))
             share = np.clip(band, 0, 1) * frame.mask * np.float32(0.72)
-            field = _toward(field, canvas.solid, share)
+            field = _fill(field, canvas, canvas.solid, share)
         base = soft_step((frame.descent - np.float32(0.80)) * np.ones_like(field), 0.2) * frame.mask
-        field = _toward(field, canvas.solid, base * np.float32(0.10))
+        field = _fill(field, canvas, canvas.solid, base * np.float32(0.10))
     return field
 
 
@@ -220,15 +232,15 @@ def _paint_nodule(field: Field, canvas: Canvas, finding: PhantomFinding) -> Fiel
     (side,) = finding.sides
     frame = canvas.chest.frames[side]
     rng = canvas.rng
-    x, y = pixel_grid(*field.shape)
+    x, y = pixel_grid(field.shape)
     small = finding.size == "small"
     radius = rng.uniform(0.022, 0.032) if small else rng.uniform(0.055, 0.075)
     depth = rng.uniform(0.35, 0.65)
     cx, cy = frame.place(depth, _ZONE_DESCENT[finding.zone or "mid"] + rng.uniform(-0.06, 0.06))
-    wobble = (0.03 if small else 0.10) * smooth_noise(rng, *field.shape, 12)
+    wobble = (0.03 if small else 0.10) * smooth_noise(rng, field.shape, 12)
     r = np.hypot(x - cx, (y - cy) * rng.uniform(0.9, 1.1)) / radius
-    share = soft_step((1 + wobble - r).astype(np.float32), 0.30 if small else 0.24) * frame.mask
-    return _toward(field, canvas.solid - 0.05 * canvas.contrast, share * np.float32(0.85))
+    share = soft_step((1 + wobble - r).astype(np.float32), 0.45 if small else 0.32) * frame.mask
+    return _fill(field, canvas, canvas.solid - 0.12 * canvas.contrast, share * np.float32(0.80))
 
 
 def _device(paint: Callable[[Field, ChestMap, str | None, float, np.random.Generator], Field]) -> Painter:

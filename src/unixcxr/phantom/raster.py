@@ -1,22 +1,27 @@
 """Draw smooth shapes on a pixel grid: coordinates, soft steps, blurs, noise and curves, all float32.
 
-Every function takes positions as fractions of the picture, so that a shape is the same at any size.
+Every function takes positions and widths as fractions of the picture, so a shape is the same at any size.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
-"""A float32 array over the pixels, (H, W)."""
+Field = NDArray[np.floating[Any]]
+"""A float32 array over the pixels, (H, W), or one that broadcasts to it."""
+
+Shape = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @lru_cache(maxsize=16)
-def pixel_grid(height: int, width: int) -> tuple[Field, Field]:
+def pixel_grid(shape: Shape) -> tuple[Field, Field]:
     """Return the pixel centres as fractions of the picture: x (1, W) and y (H, 1)."""
+    height, width = shape
     x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
     y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
     x.flags.writeable = y.flags.writeable = False
@@ -27,11 +32,15 @@ def soft_step(distance: Field, softness: float | Field) -> Field:
     """Rise smoothly from 0 at distance -softness to 1 at +softness (a cubic)."""
     t = distance * (np.float32(0.5) / np.asarray(softness, np.float32))
     t += np.float32(0.5)
-    np.clip(t, 0.0, 1.0, out=t)
-    return t * t * (np.float32(3.0) - np.float32(2.0) * t)
+    np.clip(t, np.float32(0), np.float32(1), out=t)
+    square = t * t
+    t *= np.float32(-2)
+    t += np.float32(3)
+    t *= square
+    return t
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def _blur_matrix(size: int, sigma_thousandths: int) -> Field:
     sigma = sigma_thousandths / 1000.0 * size
     index = np.arange(size, dtype=np.float32)
@@ -59,41 +68,49 @@ def _spread_matrix(size: int, cells: int) -> Field:
     return weights.astype(np.float32)
 
 
-def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Field:
+def smooth_noise(rng: np.random.Generator, shape: Shape, cells: int) -> Field:
     """Draw noise of about unit deviation whose grain is 1/`cells` of the picture, the same at any size."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
-    spread = _spread_matrix(height, cells) @ coarse @ _spread_matrix(width, cells).T
+    spread = _spread_matrix(shape[0], cells) @ coarse @ _spread_matrix(shape[1], cells).T
     return np.asarray(spread * np.float32(1.9))
 
 
-def scatter_points(height: int, width: int, x: Field, y: Field, weight: Field) -> Field:
-    """Add point weights onto the grid, each shared by its four nearest pixels."""
-    column = np.clip(x * width - 0.5, 0, width - 1.001)
-    row = np.clip(y * height - 0.5, 0, height - 1.001)
+def smooth_series(rng: np.random.Generator, size: int, cells: int) -> Field:
+    """Draw a smooth random curve (size,) of about unit deviation, the same at any size."""
+    return np.asarray(_spread_matrix(size, cells) @ rng.standard_normal(cells, dtype=np.float32) * 1.4)
+
+
+def scatter_points(shape: Shape, x: Field, y: Field, weight: Field) -> Field:
+    """Add point weights onto the grid, each shared by its four nearest pixels; points outside are dropped."""
+    height, width = shape
+    column, row = x * width - 0.5, y * height - 0.5
+    kept = (column >= 0) & (column < width - 1) & (row >= 0) & (row < height - 1)
+    column, row, weight = column[kept], row[kept], weight[kept]
     left, top = column.astype(np.intp), row.astype(np.intp)
     fx, fy = column - left, row - top
     corner = top * width + left
     index = np.concatenate([corner, corner + 1, corner + width, corner + width + 1])
-    share = np.concatenate(
-        [weight * (1 - fx) * (1 - fy), weight * fx * (1 - fy), weight * (1 - fx) * fy, weight * fx * fy]
-    )
-    return (
-        np.bincount(index, weights=share, minlength=height * width).astype(np.float32).reshape(height, width)
-    )
+    low, high = weight * (1 - fy), weight * fy
+    share = np.concatenate([low * (1 - fx), low * fx, high * (1 - fx), high * fx])
+    return np.bincount(index, weights=share, minlength=height * width).astype(np.float32).reshape(shape)
 
 
-def draw_curve(height: int, width: int, points: NDArray[np.float64], line_width: float) -> Field:
+def draw_curve(shape: Shape, points: NDArray[np.float64], line_width: float) -> Field:
     """Draw a smooth curve through `points` (N, 2: x, y) as a ridge of height about 1 and the given width.
 
     A line thinner than a pixel gets fainter rather than vanishing, as on a detector.
     """
-    dense = smooth_path(points, max(16, 3 * max(height, width)))
-    step = np.hypot(*np.diff(dense, axis=0).T)
-    middle = (0.5 * (dense[1:] + dense[:-1])).astype(np.float32)
-    inside = ((middle > 0) & (middle < 1)).all(axis=1)
+    return draw_paths(shape, smooth_path(points, max(16, 3 * max(shape)))[None], line_width)
+
+
+def draw_paths(shape: Shape, paths: NDArray[np.float64], line_width: float, taper: float = 1.0) -> Field:
+    """Draw polylines `paths` (N, S, 2: x, y) as ridges that add up; `taper` is their height at the end."""
+    step = np.diff(paths, axis=1)
+    middle = 0.5 * (paths[:, 1:] + paths[:, :-1])
+    length = np.hypot(step[..., 0], step[..., 1]) * np.linspace(1.0, taper, step.shape[1])
     sigma = max(line_width / 2.355, 0.001)
-    weight = (step * np.sqrt(2 * np.pi) * sigma * height * width).astype(np.float32)
-    return blur(scatter_points(height, width, middle[inside, 0], middle[inside, 1], weight[inside]), sigma)
+    weight = (length * np.sqrt(2 * np.pi) * sigma * shape[0] * shape[1]).ravel()
+    return blur(scatter_points(shape, middle[..., 0].ravel(), middle[..., 1].ravel(), weight), sigma)
 
 
 def smooth_path(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -103,12 +120,7 @@ def smooth_path(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     segment = position.astype(int)
     t = (position - segment)[:, None]
     p0, p1, p2, p3 = (padded[segment + k] for k in range(4))
+    linear = 2 * p1 + (p2 - p0) * t
     return np.asarray(
-        0.5
-        * (
-            2 * p1
-            + (p2 - p0) * t
-            + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-            + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-        )
+        0.5 * (linear + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
     )

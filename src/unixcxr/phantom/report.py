@@ -39,8 +39,8 @@ def write_phantom_report(
 ) -> ComposedReport:
     """Compose a report of the findings and of some that are absent.
 
-    `kind` names what was pictured, in report and prompt; an adult is sometimes left unnamed. Without a `view` none
-    is stated. Raises ConfigError for an unknown kind and for findings that cannot stand together.
+    `kind` names what was pictured, in report and prompt; an adult is sometimes left unnamed. Without a `view`
+    none is stated. Raises ConfigError for an unknown kind and for findings that cannot stand together.
     """
     if kind not in wording.KIND_WORDS:
         raise ConfigError(f"report kind {kind!r} is unknown; expected one of {', '.join(wording.KIND_WORDS)}")
@@ -50,7 +50,7 @@ def write_phantom_report(
         labels["No Finding"] = "positive"
     sentences = [_fill(_pick(wording.SENTENCES[_entry(f)], rng), f, rng) for f in _shuffled(chosen, rng)]
     absent, negative = _absent_sentences(chosen, rng)
-    labels.update({label: "negative" for label in negative})
+    labels.update(dict.fromkeys(negative, "negative"))
     parts = [*sentences, *absent] if rng.random() < 0.8 else [*absent, *sentences]
     opening = _opening(wording.OPENINGS, kind, view, rng)
     prompt_opening = _opening(wording.PROMPT_OPENINGS, kind, None, rng)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unixcxr.errors import ConfigError
-from unixcxr.phantom.anatomy import draw_anatomy, render_anatomy
+from unixcxr.phantom.anatomy import render_body
+from unixcxr.phantom.body import draw_body
 from unixcxr.phantom.chest_map import ChestMap
 from unixcxr.phantom.film import draw_film, expose
 from unixcxr.phantom.finding import PhantomFinding, check_findings, draw_findings
@@ -44,7 +45,8 @@ def sample_phantom(
     """Draw the phantom of a seed: the same body, film and findings at any size.
 
     With `findings=None` they are drawn from the prior of `draw_findings`; given ones replace them on the same
-    body. Raises ConfigError for a negative seed, a size outside 32..2048 or findings that cannot stand together.
+    body. Raises ConfigError for a negative seed, a size outside 32..2048 or findings that cannot stand
+    together.
     """
     if seed < 0:
         raise ConfigError(f"seed is {seed}; expected 0 or more")
@@ -55,7 +57,7 @@ def sample_phantom(
     )
     chosen = draw_findings(finding_rng) if findings is None else check_findings(findings)
     view = "PA" if body_rng.random() < 0.65 else "AP"
-    field, anatomy = render_anatomy(draw_anatomy(body_rng, view), size_px)
+    field, anatomy = render_body(draw_body(body_rng, view), size_px)
     field = paint_density(field, anatomy, chosen, paint_rng)
     image = expose(field, draw_film(film_rng, view), noise_rng)
     report = write_phantom_report(chosen, text_rng, view)

@@ -1,83 +1,50 @@
-"""Lung vessels: trees that branch and taper from both hila, drawn by scattered points and a blur per order."""
+"""Lung vessels: trees that branch and taper from both hila, one blur per order of branching."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
-from unixcxr.phantom.raster import Field, blur, scatter_points
+from unixcxr.phantom.chest_grid import ChestGrid, Table
+from unixcxr.phantom.raster import Field, draw_paths
 
-if TYPE_CHECKING:
-    from unixcxr.phantom.anatomy import Anatomy
+_WIDTHS = (0.034, 0.024, 0.016, 0.011, 0.0075)
+"""Vessel widths by order, in chest units across."""
 
-_FANS = {"right": (-1.0, 0.50), "left": (1.0, 0.45)}
-_WIDTHS = (0.030, 0.020, 0.013, 0.009, 0.006)
+_STRENGTH = (0.75, 0.72, 0.50, 0.32, 0.22)
+_SAMPLES = 22
 
 
-def draw_vessels(
-    body: Anatomy, to_picture: Callable[..., tuple[float, float]], rng: np.random.Generator, size_px: int
-) -> Field:
-    """Draw both trees as one layer, about 1 over the largest vessels (fraction of full density)."""
-    orders: list[list[NDArray[np.float64]]] = [[] for _ in _WIDTHS]
-    for outward, height in _FANS.values():
+def draw_vessels(grid: ChestGrid, width_scale: float, rng: np.random.Generator) -> Field:
+    """Draw both trees as one layer (H, W), about 1 over the largest vessels."""
+    orders: list[list[Table]] = [[] for _ in _WIDTHS]
+    for outward, height in ((-1.0, 0.49), (1.0, 0.44)):
         _grow(orders, outward, height, rng)
-    layer = np.zeros((size_px, size_px), np.float32)
-    scale = np.array(body.scale)
-    origin = np.array(to_picture(body, 0.0, 0.0))
-    turn = np.array([[np.cos(body.tilt), np.sin(body.tilt)], [-np.sin(body.tilt), np.cos(body.tilt)]])
-    for width, branches in zip(_WIDTHS, orders, strict=True):
-        path = np.concatenate(branches)  # (N, S, 2)
-        place = (path * scale) @ turn + origin
-        step = np.diff(place, axis=1)
-        middle = 0.5 * (place[:, 1:] + place[:, :-1])
-        taper = np.linspace(1.0, 0.6, step.shape[1])
-        length = np.hypot(step[..., 0], step[..., 1]) * taper
-        sigma = width * body.scale[0] / 1.6
-        weight = length * np.sqrt(2 * np.pi) * sigma * size_px**2
-        points = middle.reshape(-1, 2).astype(np.float32)
-        spread = scatter_points(
-            size_px, size_px, points[:, 0], points[:, 1], weight.ravel().astype(np.float32)
-        )
-        layer += blur(spread, sigma) * np.float32((width / _WIDTHS[0]) ** 0.55)
+    layer = np.zeros(grid.shape, np.float32)
+    for width, strength, branches in zip(_WIDTHS, _STRENGTH, orders, strict=True):
+        paths = grid.to_picture(np.concatenate(branches))
+        layer += draw_paths(grid.shape, paths, width * width_scale * 1.4, taper=0.65) * np.float32(strength)
     return layer
 
 
-def _grow(
-    orders: list[list[NDArray[np.float64]]], outward: float, height: float, rng: np.random.Generator
-) -> None:
-    """Add one lung's branches, (N, S, 2) in chest coordinates for each order."""
-    count = 7
-    start = np.tile([outward * 0.22, height], (count, 1)) + rng.normal(0, 0.02, (count, 2))
-    angle = np.linspace(-1.15, 1.35, count) + rng.normal(0, 0.1, count)
-    length = np.full(count, 0.24) * rng.uniform(0.85, 1.15, count)
-    for order in range(len(orders)):
-        bend = rng.normal(0, 0.22, len(angle))
-        path, start, angle = _advance(start, angle, length, bend, outward)
-        orders[order].append(path)
-        fork = rng.uniform(0.22, 0.5, len(angle))
-        start = np.repeat(start, 2, axis=0)
-        angle = np.repeat(angle, 2) + np.ravel(
-            np.column_stack([fork, -fork * rng.uniform(0.4, 1, len(fork))])
-        )
-        length = np.repeat(length, 2) * rng.uniform(0.62, 0.88, 2 * len(length))
+def _grow(orders: list[list[Table]], outward: float, height: float, rng: np.random.Generator) -> None:
+    """Add one lung's branches, (N, S, 2) in chest coordinates, to each order.
 
-
-def _advance(
-    start: NDArray[np.float64],
-    angle: NDArray[np.float64],
-    length: NDArray[np.float64],
-    bend: NDArray[np.float64],
-    outward: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return each branch's path (N, S, 2), its end and its last direction; angle 0 points outward."""
-    samples = 24
-    s = np.linspace(0, 1, samples)
-    heading = angle[:, None] + bend[:, None] * s
-    step = length[:, None] / (samples - 1)
-    x = np.cumsum(np.cos(heading) * step * outward, axis=1)
-    y = np.cumsum(np.sin(heading) * step * 0.62, axis=1)
-    path = start[:, None, :] + np.stack([x, y], axis=-1)
-    return path, path[:, -1], heading[:, -1]
+    Main branches leave a hilum that is taller than wide; those that run down are longer and more in number.
+    """
+    angle = np.array([-1.25, -0.95, -0.55, -0.1, 0.35, 0.75, 1.0, 1.25, 1.45]) + rng.normal(0, 0.10, 9)
+    spread = np.sin(angle)
+    start = np.column_stack([outward * (0.24 + 0.02 * np.cos(angle)), height + 0.075 * spread])
+    start += rng.normal(0, 0.012, start.shape)
+    length = (0.20 + 0.05 * spread) * rng.uniform(0.85, 1.2, len(angle))
+    for order in orders:
+        bend = rng.normal(0, 0.28, len(angle))
+        heading = angle[:, None] + bend[:, None] * np.linspace(0, 1, _SAMPLES)
+        step = length[:, None] / (_SAMPLES - 1)
+        run = np.stack([np.cos(heading) * outward, np.sin(heading) * 0.62], axis=-1) * step[..., None]
+        path = start[:, None, :] + np.cumsum(run, axis=1)
+        order.append(path)
+        fork = rng.uniform(0.18, 0.50, len(angle))
+        start = np.repeat(path[:, -1], 2, axis=0)
+        angle = np.repeat(heading[:, -1], 2)
+        angle += np.column_stack([fork, -fork * rng.uniform(0.3, 1, len(fork))]).ravel()
+        length = np.repeat(length, 2) * rng.uniform(0.58, 0.86, 2 * len(length))

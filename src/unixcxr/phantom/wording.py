@@ -1,7 +1,7 @@
 """The phrases that reports and prompts are composed of: per kind of finding, in several wordings.
 
-`{side}`, `{zone}` and `{size}` are filled in. Phrases keep to what docs and tests of the rule labeler agree on: a
-phrase never names another label than its own kind's, except where a table says so.
+`{side}`, `{zone}` and `{size}` are filled in. Phrases keep to what docs and tests of the rule labeler agree
+on: a phrase never names another label than its own kind's, except where a table says so.
 """
 
 from __future__ import annotations
