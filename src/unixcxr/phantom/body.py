@@ -11,7 +11,7 @@ from unixcxr.phantom.chest_grid import AXIS, Table
 
 @dataclass(frozen=True)
 class Body:
-    """One body: lengths in chest coordinates (`chest_grid`), `centre` and `scale` in fractions of the picture."""
+    """One body: lengths in chest coordinates (`chest_grid`), `centre` and `scale` in picture fractions."""
 
     centre: tuple[float, float]
     scale: tuple[float, float]

@@ -28,14 +28,12 @@ def draw_ribs(body: Body, grid: ChestGrid, wall: Field) -> Field:
 
 def _rib_table(start: float, spacing: float, half_width: float, count: int = 11) -> Table:
     """Return rib density over the unrolled height: a plateau with a brighter lower edge per rib."""
-    table = np.zeros_like(AXIS)
-    for index in range(count):
-        offset = (AXIS - start - spacing * index * (1 + 0.008 * index)) / half_width
-        plateau = 1 / (1 + np.exp(np.clip((np.abs(offset) - 0.85) * 8, -40, 40)))
-        lower = np.exp(-0.5 * ((offset - 0.75) / 0.22) ** 2)
-        upper = np.exp(-0.5 * ((offset + 0.75) / 0.22) ** 2)
-        table += 0.75 * plateau + 0.40 * lower + 0.20 * upper
-    return table
+    index = np.clip(np.floor((AXIS - start) / spacing + 0.5), 0, count - 1)
+    offset = (AXIS - start - spacing * index) / half_width
+    plateau = 1 / (1 + np.exp(np.clip((np.abs(offset) - 0.85) * 8, -40, 40)))
+    lower = np.exp(-0.5 * ((offset - 0.75) / 0.22) ** 2)
+    upper = np.exp(-0.5 * ((offset + 0.75) / 0.22) ** 2)
+    return np.asarray(0.75 * plateau + 0.40 * lower + 0.20 * upper)
 
 
 def draw_shoulders(body: Body, grid: ChestGrid) -> Field:

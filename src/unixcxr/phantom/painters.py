@@ -97,18 +97,23 @@ def _paint_cardiomegaly(field: Field, canvas: Canvas, finding: PhantomFinding) -
     u = (x - 0.5 * (left + right)) / (0.5 * (left - right))
     v = (y - (top + 0.66 * (low - top)) - 0.10 * (low - top) * u) / np.float32(0.62 * (low - top))
     inside = soft_step((1 - np.sqrt(u * u + v * v)).astype(np.float32), 0.06)
-    above = soft_step((np.nan_to_num(_floor(chest), nan=0.0) - y).astype(np.float32), 0.02)
+    above = soft_step((_floor(chest) - y).astype(np.float32), 0.02)
     level = canvas.solid + canvas.contrast * (0.22 * np.sqrt(np.clip(1 - u * u - v * v, 0, 1)) - 0.12)
     return _fill(field, canvas, level.astype(np.float32), inside * above)
 
 
 def _floor(chest: ChestMap) -> Field:
-    """Return the diaphragm's height in each column (1, W), carried across the mediastinum."""
+    """Return the diaphragm's height in each column (1, W), carried level across heart and spine."""
     columns = np.arange(chest.right.shape[1])
-    right, left = chest.frames["right"].floor, chest.frames["left"].floor
-    both = np.where(np.isnan(right), left, right)
-    known = ~np.isnan(both)
-    return np.interp(columns, columns[known], both[known]).astype(np.float32)[None, :]
+    known, heights = [], []
+    for side in ("right", "left"):
+        frame = chest.frames[side]
+        row = int((frame.top + 0.75 * (frame.bottom - frame.top)) * len(frame.outer))
+        middle = 0.5 * (frame.outer[row] + frame.inner[row]) * len(columns)
+        lateral = ~np.isnan(frame.floor) & ((columns - middle) * frame.outward > 0)
+        known.append(columns[lateral])
+        heights.append(frame.floor[lateral])
+    return np.interp(columns, np.concatenate(known), np.concatenate(heights)).astype(np.float32)[None, :]
 
 
 def _paint_effusion(field: Field, canvas: Canvas, finding: PhantomFinding) -> Field:

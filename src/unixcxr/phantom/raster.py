@@ -83,11 +83,12 @@ def smooth_series(rng: np.random.Generator, size: int, cells: int) -> Field:
 def scatter_points(shape: Shape, x: Field, y: Field, weight: Field) -> Field:
     """Add point weights onto the grid, each shared by its four nearest pixels; points outside are dropped."""
     height, width = shape
-    column, row = x * width - 0.5, y * height - 0.5
+    column = x.astype(np.float32) * np.float32(width) - np.float32(0.5)
+    row = y.astype(np.float32) * np.float32(height) - np.float32(0.5)
     kept = (column >= 0) & (column < width - 1) & (row >= 0) & (row < height - 1)
-    column, row, weight = column[kept], row[kept], weight[kept]
+    column, row, weight = column[kept], row[kept], weight[kept].astype(np.float32)
     left, top = column.astype(np.intp), row.astype(np.intp)
-    fx, fy = column - left, row - top
+    fx, fy = column - left.astype(np.float32), row - top.astype(np.float32)
     corner = top * width + left
     index = np.concatenate([corner, corner + 1, corner + width, corner + width + 1])
     low, high = weight * (1 - fy), weight * fy

@@ -11,7 +11,7 @@ _WIDTHS = (0.034, 0.024, 0.016, 0.011, 0.0075)
 """Vessel widths by order, in chest units across."""
 
 _STRENGTH = (0.75, 0.72, 0.50, 0.32, 0.22)
-_SAMPLES = 22
+_SAMPLES = (22, 18, 14, 10, 8)
 
 
 def draw_vessels(grid: ChestGrid, width_scale: float, rng: np.random.Generator) -> Field:
@@ -36,10 +36,10 @@ def _grow(orders: list[list[Table]], outward: float, height: float, rng: np.rand
     start = np.column_stack([outward * (0.24 + 0.02 * np.cos(angle)), height + 0.075 * spread])
     start += rng.normal(0, 0.012, start.shape)
     length = (0.20 + 0.05 * spread) * rng.uniform(0.85, 1.2, len(angle))
-    for order in orders:
+    for order, samples in zip(orders, _SAMPLES, strict=True):
         bend = rng.normal(0, 0.28, len(angle))
-        heading = angle[:, None] + bend[:, None] * np.linspace(0, 1, _SAMPLES)
-        step = length[:, None] / (_SAMPLES - 1)
+        heading = angle[:, None] + bend[:, None] * np.linspace(0, 1, samples)
+        step = length[:, None] / (samples - 1)
         run = np.stack([np.cos(heading) * outward, np.sin(heading) * 0.62], axis=-1) * step[..., None]
         path = start[:, None, :] + np.cumsum(run, axis=1)
         order.append(path)
