@@ -63,17 +63,20 @@ class Example:
 
 
 class _Tensors:
-    """Dataclasses of tensors that move between devices and dtypes together."""
+    """Dataclasses of tensors that move between devices together; `images` and `latents` also take a dtype.
+
+    Times and weights stay float32: a time rounded to bfloat16 is another time.
+    """
 
     def to(self: Moved, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Moved:
-        """Move every tensor to `device`; floating ones also to `dtype`."""
+        """Move every tensor to `device`, and pixels and latents to `dtype`."""
         changes: dict[str, Any] = {}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if isinstance(value, _Tensors):
                 changes[f.name] = value.to(device, dtype)
             elif isinstance(value, Tensor):
-                changes[f.name] = value.to(device, dtype if value.is_floating_point() else None)
+                changes[f.name] = value.to(device, dtype if f.name in ("images", "latents") else None)
         return replace(self, **changes)  # type: ignore[type-var]
 
 

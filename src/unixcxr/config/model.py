@@ -185,7 +185,11 @@ class SamplingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """Everything that `config.json` of a native model directory says."""
+    """Everything that `config.json` of a native model directory says.
+
+    `latent_grid` is the side of the 2-D position table; a smaller picture uses its corner, or with
+    `stretch_positions` is spread over the whole table (the released option `interpolate_pos`).
+    """
 
     name: str = "unix"
     vision: VisionConfig = VisionConfig()
@@ -194,6 +198,7 @@ class ModelConfig:
         KlAutoencoderConfig()
     )
     latent_grid: Positive = 32
+    stretch_positions: bool = False
     tokens: TokenConfig = TokenConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     sampling: SamplingConfig = SamplingConfig()

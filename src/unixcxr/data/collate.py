@@ -154,12 +154,20 @@ def _add_latent(sample: _Sample, segment: LatentSegment, config: ModelConfig) ->
     sample.image_slots.extend([False, False])
     sample.label_ids.extend([IGNORE, IGNORE])
     sample.label_weights.extend([0.0, 0.0])
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    _add_block(sample, sample.gen, (rows * config.latent_grid + columns).flatten().tolist(), is_noisy)
+    _add_block(sample, sample.gen, _grid_ids(height, width, config), is_noisy)
     sample.latents.append(segment.latent.reshape(channels, height * width).T)
     sample.timesteps.append(segment.latent.new_full((height * width,), segment.timestep))
     sample.position += 0 if is_noisy else 1
     sample.rank += 1
+
+
+def _grid_ids(height: int, width: int, config: ModelConfig) -> list[int]:
+    """Return the places of a latent grid, row-major, in the square table of positions."""
+    side = config.latent_grid
+    rows, columns = list(range(height)), list(range(width))
+    if config.stretch_positions:
+        rows, columns = [i * side // height for i in rows], [i * side // width for i in columns]
+    return [row * side + column for row in rows for column in columns]
 
 
 def _add_block(sample: _Sample, stream: _Stream, ids: Sequence[int], is_noisy: bool) -> None:

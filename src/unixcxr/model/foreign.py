@@ -173,6 +173,7 @@ def released_config(
         transformer=_transformer_config(shapes, values),
         autoencoder=autoencoder,
         latent_grid=latent_grid,
+        stretch_positions=bool(values.get("interpolate_pos", False)),
         tokens=tokens,
         preprocessing=PreprocessingConfig(transform="released"),
         sampling=SamplingConfig(size_px=min(512, latent_grid * autoencoder.downsample)),

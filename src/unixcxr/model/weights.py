@@ -12,9 +12,9 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -68,20 +68,26 @@ def load_model(
     path: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = torch.float32,
+    *,
+    rope_frequencies: Literal["float32", "bfloat16"] | None = None,
     seed: int = 0,
 ) -> UniX:
     """Load the bare module in eval mode; `dtype=None` keeps the file's.
 
-    A Janus-Pro directory fills both streams from its language model and draws the rest from `seed`.
+    `rope_frequencies` overrides the rounding that the config asks for. A Janus-Pro directory fills both streams from its language model and draws the rest from `seed`.
     Raises WeightsError that names every missing, unexpected and mis-shaped tensor.
     """
     files = open_model(path)
-    with torch.device("meta"):
-        model = UniX(files.config)
+    config = files.config
+    if rope_frequencies is not None:
+        config = replace(config, transformer=replace(config.transformer, rope_frequencies=rope_frequencies))
     state: dict[str, Tensor] = {}
     if files.layout == "janus":
-        model = initialise(UniX(files.config), torch.Generator().manual_seed(seed))
+        model = initialise(UniX(config), torch.Generator().manual_seed(seed))
         state = dict(model.state_dict())
+    else:
+        with torch.device("meta"):
+            model = UniX(config)
     _land(model, files.tensors, files.unexpected, files.directory, device, dtype, state)
     return model.eval()
 
@@ -213,7 +219,7 @@ def _land(
     dtype: torch.dtype | None,
     state: dict[str, Tensor],
 ) -> None:
-    """Put every tensor into the module, once, in its device and dtype; `state` holds what may stay missing."""
+    """Put every tensor into the module, once, as it is to be; `state` holds what may stay missing."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     extra = sorted([*unexpected, *(readers.keys() - expected.keys())])
     missing = sorted(expected.keys() - readers.keys() - state.keys())
@@ -355,7 +361,7 @@ def _write_released(
 
 @contextmanager
 def _writing(directory: Path) -> Iterator[Path]:
-    """Give a temporary directory that takes the name of `directory` when all is written, and vanishes otherwise."""
+    """Give a temporary directory that takes the place of `directory` when all is written, else vanishes."""
     partial = directory.with_name(directory.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/parity.py`, one per area of the model."""

@@ -1,0 +1,61 @@
+"""A written report: its text, its tokens with log-probabilities, and the findings it states."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unixcxr.labels import label_sentences
+
+
+class Finding(NamedTuple):
+    """What one sentence says of one label.
+
+    `confidence` is exp(mean log-probability of the sentence's tokens): the model's confidence, not calibrated.
+    """
+
+    label: str
+    state: str
+    sentence: str
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A finished report with what it takes to write it again.
+
+    `token_ids` are the new tokens only, without start and end token; `token_ends[i]` is where token i ends in
+    `text`; `image` is the radiograph it was written from, uint8 (H, W).
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    token_ends: tuple[int, ...]
+    prompt: str
+    seed: int
+    image: np.ndarray = field(repr=False)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the findings that the rule labeler reads from each sentence."""
+        found = []
+        for sentence, start, end, states in label_sentences(self.text):
+            confidence = self._confidence(start, end)
+            found.extend(Finding(label, state, sentence, confidence) for label, state in states.items())
+        return tuple(found)
+
+    def token_range(self, start: int, end: int) -> range:
+        """Return the indices of the tokens that write text[start:end]."""
+        begins = (0, *self.token_ends)
+        inside = [i for i, stop in enumerate(self.token_ends) if begins[i] < end and stop > start]
+        return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+    def _confidence(self, start: int, end: int) -> float:
+        tokens = self.token_range(start, end)
+        return math.exp(sum(self.token_logprobs[i] for i in tokens) / len(tokens)) if tokens else 0.0
