@@ -7,6 +7,7 @@ This room needs numpy only; it knows nothing of models.
 
 from unixcxr.phantom.chest_map import ChestMap
 from unixcxr.phantom.finding import PhantomFinding, draw_findings
+from unixcxr.phantom.locate import estimate_anatomy
 from unixcxr.phantom.painters import paint_findings
 from unixcxr.phantom.report import ComposedReport, write_phantom_report
 from unixcxr.phantom.sample import Phantom, sample_phantom, write_phantom_set
@@ -17,6 +18,7 @@ __all__ = [
     "Phantom",
     "PhantomFinding",
     "draw_findings",
+    "estimate_anatomy",
     "paint_findings",
     "sample_phantom",
     "write_phantom_report",

@@ -86,7 +86,10 @@ class ChestMap:
     @cached_property
     def frames(self) -> dict[str, LungFrame]:
         """Return the lung frames by the patient's side."""
-        return {"right": _measure(self.right, is_left=False), "left": _measure(self.left, is_left=True)}
+        return {
+            "right": measure_lung(self.right, is_left=False),
+            "left": measure_lung(self.left, is_left=True),
+        }
 
     @cached_property
     def lungs(self) -> Field:
@@ -100,7 +103,8 @@ class ChestMap:
         return (self.heart[2] - self.heart[0]) / float(left.outer.max() - right.outer.min())
 
 
-def _measure(mask: Field, *, is_left: bool) -> LungFrame:
+def measure_lung(mask: Field, *, is_left: bool) -> LungFrame:
+    """Measure one lung's mask row by row and column by column."""
     inside = mask > 0.5
     height, width = inside.shape
     rows = np.flatnonzero(inside.any(axis=1))

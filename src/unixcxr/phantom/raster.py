@@ -57,6 +57,21 @@ def blur(field: Field, sigma: float) -> Field:
 
 
 @lru_cache(maxsize=64)
+def _resize_matrix(size: int, target: int) -> Field:
+    """Return the (target, size) matrix of triangle weights, widened when shrinking so that it averages."""
+    centre = (np.arange(target, dtype=np.float64) + 0.5) * size / target - 0.5
+    reach = max(1.0, size / target)
+    weights = np.clip(1 - np.abs(centre[:, None] - np.arange(size)[None, :]) / reach, 0, None)
+    return np.asarray((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def resize(field: Field, shape: Shape) -> Field:
+    """Resize by linear interpolation, or by area averages when shrinking."""
+    height, width = field.shape
+    return np.asarray(_resize_matrix(height, shape[0]) @ field @ _resize_matrix(width, shape[1]).T)
+
+
+@lru_cache(maxsize=64)
 def _spread_matrix(size: int, cells: int) -> Field:
     """Return the (size, cells) matrix of cubic B-spline weights from a coarse grid to pixels."""
     position = (np.arange(size, dtype=np.float64) + 0.5) / size * (cells - 1)
