@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from parity_parts import flow, inputs, reading, tables, training
-from parity_parts.golden import Golden, Row
 from rich.console import Console
 from rich.table import Table
+
+from parity_parts import flow, inputs, reading, tables, training
+from parity_parts.golden import Golden, Row
 
 PARTS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "tables": tables.rows,

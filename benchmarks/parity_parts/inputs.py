@@ -12,13 +12,13 @@ from torch import nn
 from parity_parts.golden import Golden, Row, difference
 from unixcxr.cleaning.dicom import read_image
 from unixcxr.data.transforms import (
+    fit_image,
     image_to_latent_input,
     image_to_pixels,
-    letterbox,
     latent_output_to_image,
+    letterbox,
     released_resize,
     resized_size,
-    fit_image,
 )
 from unixcxr.model.vision import Connector
 

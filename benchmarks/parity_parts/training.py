@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -152,7 +152,8 @@ def _forward(golden: Golden, packed: Packed) -> Iterator[Row]:
 
 def _packed(packed: Packed, batch: Batch, und: Tensor, gen: Tensor | None) -> Tensor:
     """Put the two padded streams back into one packed row."""
-    assert batch.gen is not None and gen is not None
+    assert batch.gen is not None
+    assert gen is not None
     joined = und.new_zeros(sum(packed.meta["sample_lens"]), *und.shape[2:])
     is_gen = torch.zeros(len(joined), dtype=torch.bool)
     is_gen[packed["packed_vae_token_indexes"]] = True

@@ -6,6 +6,7 @@ Letters: B samples, G tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
@@ -30,7 +31,7 @@ def solve(
     the corrector would need the velocity of a clean picture (Karras et al. 2022, algorithm 1).
     """
     x, grid = noise, [float(t) for t in times]
-    for index, (now, then) in enumerate(zip(grid, grid[1:], strict=False)):
+    for index, (now, then) in enumerate(pairwise(grid)):
         velocity = field(x, now)
         if solver == "heun" and then > 0:
             predicted = x - (now - then) * velocity

@@ -7,6 +7,8 @@ Modules carry the names of the CompVis checkpoints, so that those load without a
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -83,7 +85,7 @@ class Level(nn.Module):
     def __init__(self, in_width: int, out_width: int, num_blocks: int, has_attention: bool) -> None:
         super().__init__()
         widths = [in_width, *[out_width] * num_blocks]
-        self.block = nn.ModuleList(ResBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.block = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(widths))
         self.attn = nn.ModuleList(AttnBlock(out_width) for _ in range(num_blocks if has_attention else 0))
         self.downsample: Downsample | None = None
         self.upsample: Upsample | None = None

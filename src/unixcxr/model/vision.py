@@ -5,6 +5,8 @@ Letters: N images, P pixels a side, T patches, E vision width, D transformer wid
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -44,7 +46,7 @@ class ConvStem(nn.Module):
         widths = [max(32, config.width >> (num_strided - i)) for i in range(num_strided + 1)]
         channels = config.in_channels * UNSHUFFLE**2
         layers: list[nn.Module] = [nn.PixelUnshuffle(UNSHUFFLE), nn.Conv2d(channels, widths[0], 3, padding=1)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.GroupNorm(8, before), nn.GELU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
         layers += [nn.GroupNorm(8, widths[-1]), nn.GELU(), nn.Conv2d(widths[-1], config.width, 1)]
         self.layers = nn.Sequential(*layers)

@@ -74,7 +74,8 @@ def load_model(
 ) -> UniX:
     """Load the bare module in eval mode; `dtype=None` keeps the file's.
 
-    `rope_frequencies` overrides the rounding that the config asks for. A Janus-Pro directory fills both streams from its language model and draws the rest from `seed`.
+    `rope_frequencies` overrides the rounding that the config asks for. A Janus-Pro directory fills both streams
+    from its language model and draws the rest from `seed`.
     Raises WeightsError that names every missing, unexpected and mis-shaped tensor.
     """
     files = open_model(path)

@@ -60,6 +60,10 @@ class DrawSettings:
                 raise ConfigError(f"unknown {name} {value!r}; choose one of {', '.join(get_args(known))}")
 
 
+EMPTY = Example(())
+"""No condition at all."""
+
+
 @dataclass(frozen=True)
 class Conditions:
     """What one picture is drawn from, and what its two unconditional rows see instead.
@@ -68,7 +72,7 @@ class Conditions:
     """
 
     full: Example
-    text_free: Example = Example(())
+    text_free: Example = EMPTY
     image_free: Example | None = None
 
 
