@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from unixcxr.phantom.raster import Field, blur, pixel_grid
+from unixcxr.phantom.raster import Field, blur, pixel_grid, soft_step
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class LungFrame:
     def cover(self) -> Field:
         """Return the mask widened over its soft edge, for painters that only brighten."""
         return np.asarray(np.clip(blur(self.mask, 0.006) * np.float32(2.2), 0, 1))
+
+    @cached_property
+    def basal_cover(self) -> Field:
+        """Return the cover widened further near the base, where a mask may miss the costophrenic angle."""
+        wide = np.clip(blur(self.mask, 0.016) * np.float32(5), 0, 1)
+        return np.asarray(np.maximum(self.cover, wide * soft_step(self.descent - np.float32(0.7), 0.25)))
 
     @cached_property
     def depth(self) -> Field:

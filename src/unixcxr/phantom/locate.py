@@ -1,4 +1,4 @@
-"""Find the two lungs on a real frontal radiograph: a shape prior placed by correlation, then a threshold inside it.
+"""Find the two lungs on a real frontal: a shape prior placed by correlation, then a threshold inside it.
 
 Classical and modest: made to place composites on normal adult films, not to measure patients. It answers None
 where the result does not look like two lungs.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unixcxr.phantom.body import wall_table
-from unixcxr.phantom.chest_grid import AXIS, ChestGrid, bump, knots
+from unixcxr.phantom.chest_grid import AXIS, ChestGrid, bump
 from unixcxr.phantom.chest_map import ChestMap, measure_lung
 from unixcxr.phantom.raster import Field, blur, resize, soft_step
 

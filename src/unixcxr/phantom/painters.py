@@ -58,11 +58,7 @@ def paint_density(
 ) -> Field:
     """Paint findings onto a density field, inner ones first and devices last."""
     chosen = check_findings(findings)
-    x0, y0, x1, y1 = anatomy.heart
-    height, width = field.shape
-    heart = field[int(y0 * height) : int(y1 * height), int(x0 * width) : int(x1 * width)]
-    lungs = field[anatomy.lungs > 0.5]
-    lung, solid = float(np.median(lungs)), float(np.percentile(heart, 35))
+    lung, solid = float(np.median(field[anatomy.lungs > 0.5])), _heart_level(field, anatomy)
     core = np.clip(4 * blur(anatomy.lungs, 0.014) - 3, 0, 1)
     detail = (field - blur(field, 0.016)) * core if chosen else field
     for kind, painter in _PAINTERS.items():
@@ -71,6 +67,15 @@ def paint_density(
                 own = np.random.default_rng(rng.integers(2**63))
                 field = painter(field, Canvas(anatomy, lung, solid, detail, own), finding)
     return field
+
+
+def _heart_level(field: Field, anatomy: ChestMap) -> float:
+    """Return the grey level of the heart beside the spine."""
+    x, y = pixel_grid((field.shape[0], field.shape[1]))
+    x0, y0, x1, y1 = anatomy.heart
+    box = (x > x0) & (x < x1) & (y > 0.6 * y0 + 0.4 * y1) & (y < y1)
+    beside = box & (np.abs(x - anatomy.midline_at(y1)) > 0.05)
+    return float(np.median(field[beside if beside.sum() > 8 else box]))
 
 
 def _fill(field: Field, canvas: Canvas, level: float | Field, share: Field) -> Field:
@@ -128,9 +133,9 @@ def _paint_effusion(field: Field, canvas: Canvas, finding: PhantomFinding) -> Fi
         climb += 0.01 * smooth_series(canvas.rng, field.shape[1], 6)
         _, y = pixel_grid(field.shape)
         under = (y - (frame.bottom - climb * tall)).astype(np.float32)
-        share = soft_step(under, 0.035) * frame.cover
+        share = soft_step(under, 0.035) * frame.basal_cover
         haze = soft_step(under + np.float32(0.06), 0.14) * frame.cover
-        level = canvas.solid + 0.10 * canvas.contrast * np.clip(under / tall, 0, 0.6)
+        level = canvas.solid + 0.20 * canvas.contrast * np.clip(under / tall, 0, 0.6)
         field = _fill(field, canvas, canvas.solid, haze * np.float32(0.18))
         field = _fill(field, canvas, level.astype(np.float32), share * np.float32(0.96))
     return field
@@ -191,7 +196,7 @@ def _paint_consolidation(field: Field, canvas: Canvas, finding: PhantomFinding) 
 
 def _paint_edema(field: Field, canvas: Canvas, finding: PhantomFinding) -> Field:
     """Lay perihilar haze over both lungs, with swollen vessels and short septal lines at the bases."""
-    strength = {"small": 0.38, "moderate": 0.56, "large": 0.74}[finding.size or "moderate"]
+    strength = {"small": 0.42, "moderate": 0.60, "large": 0.78}[finding.size or "moderate"]
     rng = canvas.rng
     shape = field.shape
     fluff = smooth_noise(rng, shape, 18) + 0.7 * smooth_noise(rng, shape, 36)
