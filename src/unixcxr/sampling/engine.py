@@ -217,9 +217,9 @@ class Engine:
         # The token at place i is predicted from place i - 1; the answer's start token stands before its tokens.
         first = batch.und.token_ids.shape[1] - len(report.token_ids) - 2
         heat = image_attention(self.model, batch, range(first + tokens.start, first + tokens.stop))
-        vision = self.config.vision
+        vision, (height, width) = self.config.vision, report.image.shape
         placement = place_image(
-            *report.image.shape, self.config.preprocessing.transform, vision.image_size_px, vision.patch_size
+            height, width, self.config.preprocessing.transform, vision.image_size_px, vision.patch_size
         )
         return placement.map_back(heat.numpy())
 

@@ -33,7 +33,7 @@ def image_attention(model: UniX, batch: Batch, queries: range) -> Float[Tensor, 
 
     num_layers = len(model.blocks)
     probed = model.blocks[num_layers - max(1, num_layers // 3) :]
-    hooks = [block.attention.register_forward_hook(record) for block in probed]
+    hooks = [block.get_submodule("attention").register_forward_hook(record) for block in probed]
     try:
         model(batch)
     finally:

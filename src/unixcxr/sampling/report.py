@@ -44,7 +44,7 @@ class Report:
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings that the rule labeler reads from each sentence."""
-        found = []
+        found: list[Finding] = []
         for sentence, start, end, states in label_sentences(self.text):
             confidence = self._confidence(start, end)
             found.extend(Finding(label, state, sentence, confidence) for label, state in states.items())
