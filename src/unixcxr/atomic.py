@@ -30,7 +30,30 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises OutputError when the place cannot be written to or is full.
     """
+    with _partial_beside(Path(target)) as partial:
+        yield partial
+        partial.replace(target)
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write a whole text file atomically, as UTF-8. Raises OutputError."""
+    with atomic_path(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def require_writable(target: str | os.PathLike[str]) -> None:
+    """Raise OutputError now if `target` could not be written later; leave nothing behind."""
     target = Path(target)
+    made = [parent for parent in target.parents if not parent.exists()]
+    with _partial_beside(target):
+        pass
+    for parent in made:
+        parent.rmdir()
+
+
+@contextmanager
+def _partial_beside(target: Path) -> Iterator[Path]:
+    """Make an empty file next to `target` for the length of the block, and name any failure as an OutputError."""
     partial: Path | None = None
     try:
         if target.is_dir():
@@ -39,7 +62,6 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         partial = target.with_name(f".{target.name[:64]}.{secrets.token_hex(4)}.partial")
         partial.touch(exist_ok=False)
         yield partial
-        partial.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
         advice = _ADVICE.get(error.errno or 0, "check the place and try again")
@@ -47,9 +69,3 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
-
-
-def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Write a whole text file atomically, as UTF-8. Raises OutputError."""
-    with atomic_path(target) as partial:
-        partial.write_text(text, encoding="utf-8")
