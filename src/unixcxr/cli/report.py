@@ -188,7 +188,7 @@ class _Sink:
     def take(self, result: _Result) -> None:
         if result.failure is not None:
             print_error(f"{result.source}: {result.failure.removeprefix(f'{result.source}: ')}")
-            if not self.json_lines or self.is_folder:
+            if not self.json_lines:
                 return
         if self.json_lines:
             block = json.dumps(result.as_row(), ensure_ascii=False) + "\n"
