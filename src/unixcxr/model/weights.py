@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +37,6 @@ CONFIG, MODEL, AUTOENCODER, TOKENIZER = (
     "tokenizer.json",
 )
 CARD, EXTRAS = "README.md", "released_extras.safetensors"
-SHOWN_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -398,5 +398,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:SHOWN_NAMES])
-    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
+    """Name every tensor, those that differ in one number together: blocks.{0,1,2}.und.q_proj.weight."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)
+        pattern = name[: number.start()] + "{}" + name[number.end() :] if number else name
+        groups.setdefault(pattern, []).append(number[0] if number else "")
+    return ", ".join(
+        pattern.replace("{}", f"{{{','.join(numbers)}}}" if len(numbers) > 1 else numbers[0])
+        for pattern, numbers in groups.items()
+    )

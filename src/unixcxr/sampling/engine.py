@@ -33,7 +33,7 @@ from unixcxr.sampling.image import Conditions, DrawSettings, draw_latents
 from unixcxr.sampling.picture import Picture
 from unixcxr.sampling.prefix import encode_prefix
 from unixcxr.sampling.report import Report
-from unixcxr.sampling.text import TextSettings, decode
+from unixcxr.sampling.text import NewToken, TextSettings, decode
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -80,31 +80,35 @@ class Engine:
     def write_reports(
         self,
         images: Sequence[ImageSource],
-        prompt: str | None = None,
+        prompt: str | Sequence[str] | None = None,
         *,
         seeds: Sequence[int] | None = None,
         batch_size: int = 8,
         progress: Progress | None = None,
         **settings: Any,
     ) -> list[Report]:
-        """Write the reports of several radiographs.
+        """Write the reports of several radiographs; `prompt` is one for all, or one an image.
 
         `settings` are the fields of `TextSettings`, such as `max_new_tokens` and `temperature`. `seeds` are used
         as given, one an image, and matter only when sampling.
         """
         seeds = list(seeds) if seeds is not None else list(range(len(images)))
+        if prompt is None or isinstance(prompt, str):
+            prompt = [self.config.sampling.report_prompt if prompt is None else prompt] * len(images)
+        prompts = list(prompt)
+        how = self._text_settings(settings)
         reports: list[Report] = []
         for first in range(0, len(images), batch_size):
             chosen = slice(first, first + batch_size)
             tokens: dict[int, list[tuple[int, float]]] = {}
             arrays = [read_image(image) for image in images[chosen]]
-            text = prompt if prompt is not None else self.config.sampling.report_prompt
-            how = self._text_settings(settings)
-            for step in self._decode(arrays, text, how, seeds[chosen]):
+            for step in self._decode(arrays, prompts[chosen], how, seeds[chosen]):
                 for token in step:
                     tokens.setdefault(token.row, []).append((token.token_id, token.logprob))
-            for row, array in enumerate(arrays):
-                reports.append(self._report(array, text, how, seeds[chosen][row], tokens.get(row, [])))
+            for row, (array, text, seed) in enumerate(
+                zip(arrays, prompts[chosen], seeds[chosen], strict=True)
+            ):
+                reports.append(self._report(array, text, how, seed, tokens.get(row, [])))
             if progress is not None:
                 progress(len(reports), len(images))
         return reports
@@ -116,7 +120,7 @@ class Engine:
         text = prompt if prompt is not None else self.config.sampling.report_prompt
         token_ids: list[int] = []
         shown = ""
-        for step in self._decode([read_image(image)], text, self._text_settings(settings), [seed]):
+        for step in self._decode([read_image(image)], [text], self._text_settings(settings), [seed]):
             token_ids.append(step[0].token_id)
             # an unfinished character decodes to U+FFFD, and trailing space may turn out to end the text
             safe = self.tokenizer.decode(token_ids).lstrip().rstrip("\ufffd").rstrip()
@@ -224,10 +228,15 @@ class Engine:
         return placement.map_back(heat.numpy())
 
     def _decode(
-        self, images: Sequence[np.ndarray], prompt: str, settings: TextSettings, seeds: Sequence[int]
-    ) -> Iterator[Any]:
-        examples = [self._reading(image, prompt) for image in images]
-        num_tokens = len(examples[0].segments[1].token_ids) + 2 + self.config.vision.num_tokens + 2  # type: ignore[union-attr]
+        self,
+        images: Sequence[np.ndarray],
+        prompts: Sequence[str],
+        settings: TextSettings,
+        seeds: Sequence[int],
+    ) -> Iterator[list[NewToken]]:
+        examples = [self._reading(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        longest = max(len(self._prompt_ids(prompt)) for prompt in prompts)
+        num_tokens = longest + self.config.vision.num_tokens + 4  # two markers, start and end token
         room = self.config.transformer.context_length - num_tokens
         if settings.max_new_tokens > room:
             raise PromptError(
