@@ -122,10 +122,7 @@ class EmbeddedRun:
                 break
             path = self.directory / name / "checkpoint.pt"
             if stage.objective in objectives and path.exists():
-                weights = Checkpoint.load(path).averaged()
-                inner = {key.removeprefix("model."): value for key, value in weights.items()}
-                own = module.state_dict().keys()
-                module.load_state_dict({key: value for key, value in inner.items() if key in own})
+                _take_over(module, Checkpoint.load(path))
                 if stage.init_latents:
                     self._fit_latents(module)
 
@@ -176,6 +173,16 @@ class EmbeddedRun:
             as_grey(self.corpus.images(chosen[i : i + 50]), size_px) * 2 - 1
             for i in range(0, len(chosen), 50)
         ]
+
+
+def _take_over(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Set what a stage learned (its averages) and the buffers; everything else stays as other stages left it."""
+    own = dict(module.named_parameters())
+    buffers = {name for name, _ in module.named_buffers()}
+    inner = {name.removeprefix("model."): value for name, value in checkpoint.averaged().items()}
+    learned = {name.removeprefix("model.") for name in checkpoint.ema if name != "num_updates"}
+    wanted = buffers | (learned & own.keys())
+    module.load_state_dict({name: inner[name] for name in wanted}, strict=False)
 
 
 def train_tokenizer(corpus: Corpus, vocab_size: int, path: Path) -> None:
