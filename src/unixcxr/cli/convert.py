@@ -16,7 +16,9 @@ def convert(
         str, typer.Argument(metavar="SRC", help="A model folder, 'embedded' or a pulled hub id.")
     ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")],
-    to: Annotated[Literal["native", "released"], typer.Option(help="The layout to write.")] = "native",
+    to: Annotated[
+        Literal["native", "released"], typer.Option(help="The layout to write: native or released.")
+    ] = "native",
     json_lines: options.Json = False,
 ) -> int:
     """Rewrite a model folder: a released UniX folder as a native one, or back; weights stay bit for bit.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def draw(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT...", help="What the radiograph should show.")
+        list[str] | None, typer.Argument(metavar="[TEXT...]", help="What the radiograph should show.")
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A text file with one more prompt a line.")] = None,
     num_pictures: Annotated[
@@ -34,7 +34,7 @@ def draw(
     grid: Annotated[bool, typer.Option("--grid", help="Save one PNG sheet, a row for each text.")] = False,
     bits: Annotated[int, typer.Option(help="Depth of the files, 8 or 16 bits.")] = 8,
     format: Annotated[  # noqa: A002  (the option's name)
-        Literal["png", "dcm"], typer.Option(help="Kind of the files in a folder.")
+        Literal["png", "dcm"], typer.Option(help="Files in a folder: png or dcm.")
     ] = "png",
     seed: options.Seed = 0,
     num_steps: options.NumSteps = None,

@@ -84,7 +84,7 @@ def report(
     a frontal chest X-ray is refused with the reason. The confidence beside a finding is the model's own, not
     calibrated.
 
-    [bold]Example:[/bold] unixcxr report chest.png   |   unixcxr report folder/ --json > reports.jsonl
+    [bold]Example:[/bold] unixcxr report folder/ more/*.dcm --json > reports.jsonl
     """
     sink = _Sink(out, json_lines)
     files, missing = find_images(images)

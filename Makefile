@@ -1,0 +1,58 @@
+# UniX CXR. Every target sets itself up; nothing needs root, a browser or a GPU.
+#   make demo [IMAGE=chest.png]    make test    make check    make check-long
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu    (another source of the torch wheel)
+
+PYTHON ?= python3
+IMAGE ?=
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+LONG_PARTS := $(shell grep -rls 'mark\.long' tests)
+LONG_STAMPS := $(LONG_PARTS:%.py=.check-long/%.done)
+SOURCES := $(shell find src tests -name '*.py')
+
+.PHONY: help setup demo test check check-long bench docs clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '2,3s/^# *//p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	@rm -f $(READY)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/unixcxr demo $(if $(IMAGE),--image '$(IMAGE)') --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not long'
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docs.py
+
+# One part a file; a part that passed is not run again until a source changes.
+check-long: $(READY) $(LONG_STAMPS)
+	@echo "check-long: $(words $(LONG_PARTS)) parts passed"
+
+.check-long/%.done: %.py $(SOURCES)
+	$(BIN)/python -m pytest -m long $<
+	@mkdir -p $(@D) && touch $@
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do echo "$$script" && $(BIN)/python "$$script" || exit 1; done
+
+docs: $(READY)
+	$(BIN)/python docs/make_cli_reference.py
+
+clean:
+	rm -rf build dist demo .check-long
