@@ -125,7 +125,7 @@ def _central_shadows(body: Body, grid: ChestGrid, mediastinum: Field, heart: Fie
         dx, dy = (grid.x - np.float32(x)) / np.float32(0.10), (grid.y - np.float32(y)) / np.float32(0.115)
         hilum += np.clip(1 - (dx * dx + dy * dy) * np.float32(0.4), 0, 1) ** 2
     centre = mediastinum * np.float32(0.06) * tall + cardiac + aorta * np.float32(0.03)
-    return centre * above + hilum * np.float32(0.055) + draw_spine(body, grid) * np.float32(0.125)
+    return centre * above + hilum * np.float32(0.085) + draw_spine(body, grid) * np.float32(0.105)
 
 
 def _abdomen(body: Body, grid: ChestGrid, floor: Field) -> Field:

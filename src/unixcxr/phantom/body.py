@@ -52,7 +52,7 @@ def draw_body(rng: np.random.Generator, view: str) -> Body:
         return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
 
     width = near(0.318, 0.026)
-    clavicle = near(0.07 if not ap else 0.0, 0.03)
+    clavicle = near(0.13 if not ap else 0.05, 0.03)
     lift = near(0.15, 0.04)
     stomach = (near(0.46, 0.07), near(0.12, 0.015), near(0.21, 0.05), near(0.20, 0.07))
     bowel = (near(0.75, 0.12), near(0.24, 0.05), near(0.10, 0.03), near(0.12, 0.05))
@@ -91,6 +91,6 @@ def draw_body(rng: np.random.Generator, view: str) -> Body:
 
 def wall_table() -> Table:
     """Return the lateral lung wall |X| at each Y: a narrow apex that widens to 1 and stays."""
-    t = np.clip(1 - AXIS / 0.78, 0, 1.0)
-    table = 0.38 + 0.62 * np.sqrt(np.clip(1 - t**2.3, 0, 1))
+    t = np.clip(1 - AXIS / 0.92, 0, 1.0)
+    table = 0.38 + 0.62 * np.sqrt(np.clip(1 - t**2.5, 0, 1))
     return np.asarray(np.where(AXIS < 0, 0.38, table) + 0.05 * np.clip(AXIS - 0.9, 0, 1))

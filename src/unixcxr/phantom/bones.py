@@ -23,7 +23,7 @@ def draw_ribs(body: Body, grid: ChestGrid, wall: Field) -> Field:
     cage = soft_step(outside + np.float32(0.02), 0.05) * soft_step(grid.a - np.float32(0.11), 0.07)
     rim = soft_step(np.float32(0.03) - np.abs(outside + np.float32(0.03)), 0.04)
     fade = grid.over_y(knots((-0.12, 0.0), (0.0, 1.0), (0.95, 0.9), (1.10, 0.45), (1.35, 0.2)))
-    return (cage * (posterior + np.float32(0.42) * anterior) + np.float32(0.55) * rim) * fade
+    return (cage * (posterior + np.float32(0.42) * anterior) + np.float32(0.85) * rim) * fade
 
 
 def _rib_table(start: float, spacing: float, half_width: float, count: int = 11) -> Table:
@@ -56,7 +56,7 @@ def _shoulder_blade(body: Body, grid: ChestGrid) -> Field:
     inward = grid.a - grid.over_y(border + body.scapula)
     tall = grid.over_y(knots((-0.10, 0.0), (0.04, 1.0), (0.50, 0.8), (0.70, 0.0)))
     blade = soft_step(inward, 0.035) * soft_step(np.float32(0.40) - inward, 0.5) * np.float32(0.6)
-    rim = soft_step(np.float32(0.025) - np.abs(inward - np.float32(0.02)), 0.03) * np.float32(0.55)
+    rim = soft_step(np.float32(0.025) - np.abs(inward - np.float32(0.02)), 0.04) * np.float32(0.38)
     return (blade + rim) * tall
 
 

@@ -74,11 +74,11 @@ def _stamp(grey: Field, letter: str, place: tuple[float, float]) -> None:
     """Write a lead letter of 7/128 of the picture's height."""
     pattern = np.array([[float(cell) for cell in row] for row in _LETTERS[letter]], np.float32)
     height, width = grey.shape
-    rows, columns = max(5, round(0.048 * height)), max(3, round(0.030 * width))
+    rows, columns = max(5, round(0.055 * height)), max(3, round(0.032 * width))
     top = int(place[1] * height)
     left = min(int(place[0] * width), width - columns)
-    row = np.arange(rows) * pattern.shape[0] // rows
-    column = np.arange(columns) * pattern.shape[1] // columns
+    row = (2 * np.arange(rows) + 1) * pattern.shape[0] // (2 * rows)
+    column = (2 * np.arange(columns) + 1) * pattern.shape[1] // (2 * columns)
     patch = grey[top : top + rows, left : left + columns]
     stamp = pattern[row][:, column][: patch.shape[0], : patch.shape[1]]
     np.maximum(patch, stamp * np.float32(0.95), out=patch)

@@ -130,11 +130,14 @@ def _looks_like_lungs(small: Field, right: _Mask, left: _Mask, placed: tuple[Fie
         expected = template > 0.5
         if (mask & expected).sum() < 0.55 * (mask | expected).sum():
             return False
-    lungs = right | left
-    rim = (blur(lungs.astype(np.float32), 0.03) > 0.1) & ~lungs
+        rim = small[(blur(mask.astype(np.float32), 0.03) > 0.1) & ~mask]
+        inside = float(np.median(small[mask]))
+        step = float(np.median(rim)) - inside
+        if step < 0.10 or float((rim < inside + 0.25 * step).mean()) > 0.22:
+            return False
     tops = [int(np.flatnonzero(mask.any(axis=1))[0]) for mask in (right, left)]
-    level = abs(tops[0] - tops[1]) < 0.10 * _WORK
-    return level and float(small[rim].mean() - small[lungs].mean()) > 0.10
+    middle = 0.5 * (np.flatnonzero(right.any(axis=0))[0] + np.flatnonzero(left.any(axis=0))[-1]) / _WORK
+    return abs(tops[0] - tops[1]) < 0.10 * _WORK and 0.33 < float(middle) < 0.67
 
 
 def _soften(mask: _Mask) -> Field:

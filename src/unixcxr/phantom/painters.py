@@ -145,7 +145,7 @@ def _paint_pneumothorax(field: Field, canvas: Canvas, finding: PhantomFinding) -
     """Pull the lung off the wall: a pleural line, and beyond it darkness without vessels."""
     (side,) = finding.sides
     frame = canvas.chest.frames[side]
-    gap, cap = (0.22, 0.16) if finding.size == "small" else (0.52, 0.34)
+    gap, cap = (0.26, 0.18) if finding.size == "small" else (0.54, 0.34)
     gap, cap = gap * canvas.rng.uniform(0.9, 1.1), cap * canvas.rng.uniform(0.9, 1.1)
     descent = np.clip(frame.descent, -0.2, 1.2)
     edge = gap * (1 - 0.62 * descent**2.0) + 0.02 * smooth_series(canvas.rng, field.shape[0], 6)[:, None]
@@ -157,11 +157,11 @@ def _paint_pneumothorax(field: Field, canvas: Canvas, finding: PhantomFinding) -
     if canvas.chest.vessels is not None:
         field = field - canvas.chest.vessels * gas
     field = field + gas * (np.float32(0.5) * (blur(field, 0.02) - field))
-    field = field - gas * np.float32(0.17 * canvas.contrast)
+    field = field - gas * np.float32(0.24 * canvas.contrast)
     squeezed = soft_step(inside, 0.05) * mask
-    field = field + squeezed * np.float32((0.09 if finding.size == "small" else 0.24) * canvas.contrast)
+    field = field + squeezed * np.float32((0.10 if finding.size == "small" else 0.24) * canvas.contrast)
     line = np.exp(-0.5 * (inside / np.float32(0.016)) ** 2) * mask
-    return field + line * np.float32(0.30 * canvas.contrast)
+    return field + line * np.float32(0.38 * canvas.contrast)
 
 
 _ZONE_DESCENT = {"upper": 0.24, "mid": 0.50, "lower": 0.74}
@@ -221,9 +221,9 @@ def _paint_atelectasis(field: Field, canvas: Canvas, finding: PhantomFinding) ->
         frame = canvas.chest.frames[side]
         slope = canvas.rng.uniform(-0.05, 0.06)
         for index in range(int(canvas.rng.integers(1, 3))):
-            descent = canvas.rng.uniform(0.68, 0.74) - 0.09 * index
+            descent = canvas.rng.uniform(0.64, 0.72) - 0.09 * index
             slope += canvas.rng.uniform(-0.015, 0.015)
-            near, far = canvas.rng.uniform(0.12, 0.25), canvas.rng.uniform(0.78, 0.95)
+            near, far = canvas.rng.uniform(0.03, 0.15), canvas.rng.uniform(0.90, 1.05)
             start, end = (
                 np.array(frame.place(near, descent + slope)),
                 np.array(frame.place(far, descent - slope)),

@@ -15,6 +15,9 @@ from unixcxr.records import LABELS, LabelState
 
 ReportKind = Literal["phantom", "adult", "paediatric"]
 
+_ADULT_UNNAMED = 0.35
+"""How often an adult is not named as one, so that a plain prompt draws an adult."""
+
 
 @dataclass(frozen=True)
 class ComposedReport:
@@ -53,11 +56,10 @@ def write_phantom_report(
     labels.update(dict.fromkeys(negative, "negative"))
     parts = [*sentences, *absent] if rng.random() < 0.8 else [*absent, *sentences]
     opening = _opening(wording.OPENINGS, kind, view, rng)
-    prompt_opening = _opening(wording.PROMPT_OPENINGS, kind, None, rng)
     return ComposedReport(
         findings_text=" ".join([*opening, *parts]),
         impression_text=_impression(chosen, rng),
-        prompt=" ".join([*prompt_opening, _caption(chosen, rng)]),
+        prompt=_prompt(chosen, kind, view, rng),
         labels={label: labels[label] for label in LABELS if label in labels},
     )
 
@@ -65,7 +67,7 @@ def write_phantom_report(
 def _opening(
     options: tuple[str, ...], kind: ReportKind, view: str | None, rng: np.random.Generator
 ) -> list[str]:
-    if kind == "adult" and rng.random() < 0.35:
+    if kind == "adult" and rng.random() < _ADULT_UNNAMED:
         return []
     usable = [option for option in options if view or "{view}" not in option]
     text = usable[int(rng.integers(len(usable)))].format(kind=wording.KIND_WORDS[kind], view=view)
@@ -90,13 +92,13 @@ def _absent_sentences(
     named = [
         kind for kind in missing if rng.random() < (0.85 if kind in ("effusion", "pneumothorax") else 0.5)
     ]
-    named = [named[i] for i in rng.permutation(len(named))]
+    named = [named[i] for i in rng.permutation(len(named))][: 5 - len(chosen)]
     while named:
         group, named = named[: (take := int(rng.integers(1, 4)))], named[take:]
         listed = _join([_pick(wording.ABSENT[kind], rng) for kind in group], "or")
         sentences.append(_pick(wording.NEGATIONS, rng).format(list=listed))
         negative.extend(wording.LABEL_OF[kind] for kind in group)
-    if rng.random() < 0.35:
+    if len(chosen) < 3 and rng.random() < 0.35:
         sentences.append(_pick(wording.FILLERS, rng))
     return [sentences[i] for i in rng.permutation(len(sentences))], negative
 
@@ -110,14 +112,30 @@ def _impression(chosen: Sequence[PhantomFinding], rng: np.random.Generator) -> s
     return text
 
 
+def _prompt(
+    chosen: Sequence[PhantomFinding], kind: ReportKind, view: str | None, rng: np.random.Generator
+) -> str:
+    """Return what a person might ask for: a caption behind the kind, or one sentence around all of it."""
+    if not chosen or rng.random() < 0.7:
+        return " ".join([*_opening(wording.PROMPT_OPENINGS, kind, None, rng), _caption(chosen, rng)])
+    unnamed = kind == "adult" and rng.random() < _ADULT_UNNAMED
+    frames = [frame for frame in wording.PROMPT_FRAMES if view or "{view}" not in frame]
+    listed = _join([_lowered(phrase) for phrase in _phrases(chosen, rng)], "and")
+    word = "" if unnamed else wording.KIND_WORDS[kind]
+    return _capitalised(_pick(tuple(frames), rng).format(kind=word, view=view, list=listed).strip())
+
+
+def _phrases(chosen: Sequence[PhantomFinding], rng: np.random.Generator) -> list[str]:
+    return [_fill(_pick(wording.PHRASES[_entry(f)], rng), f, rng) for f in _shuffled(chosen, rng)]
+
+
 def _caption(chosen: Sequence[PhantomFinding], rng: np.random.Generator) -> str:
     """Return the findings as a few short phrases, or that all is normal."""
     if not chosen:
         return _pick(wording.NORMAL_PROMPTS, rng)
-    phrases = [_fill(_pick(wording.PHRASES[_entry(f)], rng), f, rng) for f in _shuffled(chosen, rng)]
+    phrases = _phrases(chosen, rng)
     if len(phrases) > 1 and rng.random() < 0.35:
-        lowered = [phrases[0], *(phrase[0].lower() + phrase[1:] for phrase in phrases[1:])]
-        return _join(lowered, "and") + "."
+        return _join([phrases[0], *(_lowered(phrase) for phrase in phrases[1:])], "and") + "."
     return " ".join(phrase + "." for phrase in phrases)
 
 
@@ -141,6 +159,10 @@ def _shuffled(findings: Sequence[PhantomFinding], rng: np.random.Generator) -> l
 
 def _capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def _lowered(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _join(words: list[str], conjunction: str) -> str:

@@ -122,16 +122,46 @@ SENTENCES: dict[str, tuple[str, ...]] = {
 """Whole sentences for the findings section; a first letter is raised where needed."""
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "cardiomegaly": ("{size} cardiomegaly", "{adverb} enlarged heart", "{size} enlargement of the heart"),
-    "effusion": ("{size} {side} pleural effusion", "{size} pleural effusion on the {side}"),
-    "effusion_both": ("{size} bilateral pleural effusions", "{size} pleural effusions on both sides"),
-    "pneumothorax": ("{size} {side} pneumothorax", "{size} pneumothorax on the {side}"),
+    "cardiomegaly": (
+        "{size} cardiomegaly",
+        "{size} cardiomegaly",
+        "{adverb} enlarged heart",
+        "{adverb} enlarged heart",
+        "{size} enlargement of the heart",
+        "enlarged heart",
+        "cardiomegaly",
+    ),
+    "effusion": (
+        "{size} {side} pleural effusion",
+        "{size} {side} pleural effusion",
+        "{size} {side} effusion",
+        "{size} pleural effusion on the {side}",
+        "{side} pleural effusion",
+    ),
+    "effusion_both": (
+        "{size} bilateral pleural effusions",
+        "{size} bilateral pleural effusions",
+        "{size} pleural effusions on both sides",
+        "bilateral pleural effusions",
+    ),
+    "pneumothorax": (
+        "{size} {side} pneumothorax",
+        "{size} {side} pneumothorax",
+        "{size} {side}-sided pneumothorax",
+        "{size} pneumothorax on the {side}",
+        "{side} pneumothorax",
+    ),
     "consolidation": (
         "{side} {zone} zone consolidation",
         "consolidation in the {side} {zone} zone",
         "{side} {zone} lung consolidation",
     ),
-    "edema": ("{size} pulmonary edema",),
+    "edema": (
+        "{size} pulmonary edema",
+        "{size} pulmonary edema",
+        "{size} pulmonary edema with vascular congestion",
+        "pulmonary edema",
+    ),
     "atelectasis": ("{side} basal atelectasis", "plate-like atelectasis at the {side} base"),
     "atelectasis_both": ("bilateral basal atelectasis", "plate-like atelectasis at both bases"),
     "nodule": (
@@ -143,7 +173,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "central_line": ("{side} central venous catheter", "{side} central venous line"),
     "endotracheal_tube": ("endotracheal tube in place", "endotracheal tube above the carina"),
 }
-"""Short phrases without a full stop, for the impression and for prompts."""
+"""Short phrases without a full stop, for the impression and for prompts; now and then one leaves the size out."""
 
 NORMAL_HEART: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("The heart size is normal.", ("Cardiomegaly",)),
@@ -176,7 +206,17 @@ NORMAL_IMPRESSIONS = (
     "Normal chest.",
 )
 DEVICE_IMPRESSIONS = ("No acute cardiopulmonary abnormality.", "No acute cardiopulmonary process.")
+PROMPT_FRAMES = (
+    "{kind} chest X-ray with {list}.",
+    "{kind} chest radiograph showing {list}.",
+    "{kind} {view} film: {list}.",
+)
+"""Whole prompts in one sentence."""
+
 NORMAL_PROMPTS = (
+    "No acute disease, clear lungs.",
+    "Normal heart and lungs.",
+    "No acute findings.",
     "Normal chest radiograph.",
     "Normal chest X-ray.",
     "No acute cardiopulmonary abnormality.",
