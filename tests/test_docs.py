@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typer
-
 from docs import make_cli_reference
+
 from unixcxr.cli.app import app
 from unixcxr.cli.console import NOT_A_DEVICE
 
