@@ -129,11 +129,16 @@ def measure_lung(mask: Field, *, is_left: bool) -> LungFrame:
         mask=mask,
         top=top / height,
         bottom=(bottom + 1) / height,
-        outer=_as_field(outer[known]),
-        inner=_as_field(inner[known]),
+        outer=_smooth(outer[known]),
+        inner=_smooth(inner[known]),
         floor=_as_field(floor),
         is_left=is_left,
     )
+
+
+def _smooth(edge: NDArray[np.float64]) -> Field:
+    """Smooth an edge over neighbouring rows, so that it does not step from pixel to pixel."""
+    return blur(_as_field(edge)[:, None], 0.012)[:, 0]
 
 
 def _as_field(values: NDArray[np.float64]) -> Field:

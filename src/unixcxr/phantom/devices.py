@@ -63,7 +63,7 @@ def paint_pacemaker(
     u, v = (x - cx) / (0.060 * scale), (y - cy) / (0.050 * scale)
     radius = (np.abs(u) ** 3 + np.abs(v) ** 3) ** np.float32(1 / 3)
     case = soft_step((1 - radius).astype(np.float32), 0.10)
-    parts = 0.78 + 0.22 * soft_step((v - np.float32(0.1)).astype(np.float32), 0.12)
+    parts = 0.84 + 0.16 * soft_step((v - np.float32(0.1)).astype(np.float32), 0.4)
     lit = field + case * np.float32(1.0) * (np.maximum(0.97 * parts + 0.03 - field, 0.12)).astype(np.float32)
     top = frame.top
     middle = chest.midline_at(top)

@@ -101,7 +101,7 @@ def _paint_cardiomegaly(field: Field, canvas: Canvas, finding: PhantomFinding) -
     low = y1 + 0.02
     u = (x - 0.5 * (left + right)) / (0.5 * (left - right))
     v = (y - (top + 0.66 * (low - top)) - 0.10 * (low - top) * u) / np.float32(0.62 * (low - top))
-    inside = soft_step((1 - np.sqrt(u * u + v * v)).astype(np.float32), 0.06)
+    inside = soft_step((1 - np.sqrt(u * u + v * v)).astype(np.float32), 0.09)
     above = soft_step((_floor(chest) - y).astype(np.float32), 0.02)
     level = canvas.solid + canvas.contrast * (0.22 * np.sqrt(np.clip(1 - u * u - v * v, 0, 1)) - 0.12)
     return _fill(field, canvas, level.astype(np.float32), inside * above)
@@ -176,7 +176,7 @@ def _paint_consolidation(field: Field, canvas: Canvas, finding: PhantomFinding) 
     cx, cy = frame.place(
         rng.uniform(0.40, 0.62), _ZONE_DESCENT[finding.zone or "mid"] + rng.uniform(-0.05, 0.05)
     )
-    wide = rng.uniform(0.30, 0.42) * float(np.median(np.abs(frame.outer - frame.inner)))
+    wide = rng.uniform(0.36, 0.48) * float(np.median(np.abs(frame.outer - frame.inner)))
     tall = rng.uniform(0.12, 0.16) * (frame.bottom - frame.top)
     r2 = ((x - cx) / (1.3 * wide)) ** 2 + ((y - cy) / (1.3 * tall)) ** 2
     fluff = smooth_noise(rng, field.shape, 12) + 0.7 * smooth_noise(rng, field.shape, 30)
@@ -190,13 +190,13 @@ def _paint_consolidation(field: Field, canvas: Canvas, finding: PhantomFinding) 
         root = np.array([cx + 0.45 * (hilum_x - cx), cy + 0.45 * (hilum_y - cy)])
         bend = 0.5 * (tip + root) + rng.normal(0, 0.012, 2)
         tubes = np.maximum(tubes, draw_curve(field.shape, np.stack([root, bend, tip]), 0.010))
-    share *= np.float32(0.84) - np.float32(0.22) * np.clip(tubes, 0, 1)
+    share *= np.float32(0.92) - np.float32(0.22) * np.clip(tubes, 0, 1)
     return _fill(field, canvas, canvas.solid - 0.02 * canvas.contrast, share)
 
 
 def _paint_edema(field: Field, canvas: Canvas, finding: PhantomFinding) -> Field:
     """Lay perihilar haze over both lungs, with swollen vessels and short septal lines at the bases."""
-    strength = {"small": 0.42, "moderate": 0.60, "large": 0.78}[finding.size or "moderate"]
+    strength = {"small": 0.46, "moderate": 0.68, "large": 0.86}[finding.size or "moderate"]
     rng = canvas.rng
     shape = field.shape
     fluff = smooth_noise(rng, shape, 18) + 0.7 * smooth_noise(rng, shape, 36)
