@@ -156,7 +156,9 @@ def _add_latent(sample: _Sample, segment: LatentSegment, config: ModelConfig) ->
     sample.label_weights.extend([0.0, 0.0])
     _add_block(sample, sample.gen, _grid_ids(height, width, config), is_noisy)
     sample.latents.append(segment.latent.reshape(channels, height * width).T)
-    sample.timesteps.append(segment.latent.new_full((height * width,), segment.timestep))
+    sample.timesteps.append(
+        torch.full((height * width,), segment.timestep, dtype=torch.float32, device=segment.latent.device)
+    )
     sample.position += 0 if is_noisy else 1
     sample.rank += 1
 
