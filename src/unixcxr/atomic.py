@@ -18,6 +18,7 @@ _ADVICE = {
     errno.EPERM: "choose a place that you may write to",
     errno.EROFS: "choose a place that you may write to",
     errno.EISDIR: "name a file, not a folder",
+    errno.EINVAL: "name a file, or leave it out for standard output",
     errno.ENOTDIR: "a part of this path is a file; name another folder",
 }
 
@@ -58,6 +59,8 @@ def _partial_beside(target: Path) -> Iterator[Path]:
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not target.is_file():  # replacing /dev/stdout would destroy it
+            raise OSError(errno.EINVAL, "it is a device, not a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name[:64]}.{secrets.token_hex(4)}.partial")
         partial.touch(exist_ok=False)

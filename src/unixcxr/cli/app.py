@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -57,14 +58,27 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except typer.TyperException as error:
-        print_error(f"{error.format_message()} Try `unixcxr --help`.")
+        print_error(f"{error.format_message().rstrip('.')}; try `unixcxr --help`")
         return 2
     except UnixcxrError as error:
         print_error(str(error))
         return 2 if isinstance(error, ConfigError | ModelError | PromptError) else 1
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _forget_output()
+        print_error(
+            "cannot write standard output: no space left on device; free some space or write elsewhere"
+        )
         return 1
     except (KeyboardInterrupt, typer.Abort):
         print_error("stopped")
         return 130
+
+
+def _forget_output() -> None:
+    """Drop what standard output still holds, so that the interpreter does not fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

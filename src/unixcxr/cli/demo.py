@@ -211,7 +211,7 @@ def _chips(findings: Iterable[tuple[str, str, float | None]]) -> str:
     for label, (state, confidence) in best.items():
         kind = "clear" if label == "No Finding" else state
         sure = "" if confidence is None else f" {confidence:.2f}"
-        name = label if state == "positive" else f"{state}: {label}"
+        name = {"positive": label, "uncertain": f"possible: {label}", "negative": f"no {label}"}[state]
         items.append(
             f'<li class="{kind}" title="model confidence, not calibrated">{html.escape(name)}{sure}</li>'
         )
