@@ -40,7 +40,7 @@ def run(name: str, scratch: Path) -> str:
     lines = [line.rstrip() for line in ran.stdout.replace(f"{folder}/", "").splitlines()]
     lines = [line for line in lines if not line.startswith((".venv/", "make"))]
     if name in TAIL_ONLY:
-        lines = ["..."] + lines[-TAIL_ONLY[name] :]
+        lines = ["...", *lines[-TAIL_ONLY[name] :]]
     return "\n".join(["```console", f"$ {command}", *lines, "```"])
 
 
