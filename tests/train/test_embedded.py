@@ -17,12 +17,11 @@ from unixcxr.model.weights import load_autoencoder, load_model
 from unixcxr.train.checkpoint import Checkpoint
 from unixcxr.train.corpus import Corpus, Row
 from unixcxr.train.embedded import EmbeddedRun
-from unixcxr.train.loop import run_stage
+from unixcxr.train.loop import Task, run_stage
 from unixcxr.train.stages import GEN, UND, RunConfig, read_run_config
-from unixcxr.train.tasks import DrawTask, ReadTask, ReconstructTask
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "tiny" / "embedded.toml"
-STAGES = ("codec", "understanding", "generation", "finetuning", "seeing", "decoder")
+STAGES = ("codec", "labels", "understanding", "generation", "finetuning", "seeing", "decoder")
 SIDES = ("left", "right")
 
 
@@ -65,7 +64,8 @@ def weights_of(run: EmbeddedRun, stage: str | None) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("stage", "following", "moved"),
     [
-        ("codec", "understanding", ("encoder.", "decoder.", "refine.")),
+        ("codec", "labels", ("encoder.", "decoder.", "refine.")),
+        ("labels", "understanding", ("vision.",)),
         ("understanding", "generation", tuple(pattern.split("*")[0] for pattern in UND)),
         ("generation", "finetuning", tuple(pattern.split("*")[0] for pattern in GEN)),
         ("finetuning", "seeing", tuple(pattern.split("*")[0] for pattern in GEN)),
@@ -91,7 +91,7 @@ def test_the_loss_falls_on_eight_samples(finished: EmbeddedRun, tmp_path: Path, 
     config = replace(config, **longer(config, stage, 8 * 60))  # type: ignore[arg-type]
     task = task_of(finished, stage)
     objective = config.stages[stage].objective
-    part = {"reconstruct": "reconstruction", "read": "text", "draw": "velocity"}[objective]
+    part = {"reconstruct": "reconstruction", "label": "label", "read": "text", "draw": "velocity"}[objective]
     if stage == "seeing":  # the tiny text stream knows too little for its loss to say anything
         part = "label"
 
@@ -105,11 +105,9 @@ def test_the_loss_falls_on_eight_samples(finished: EmbeddedRun, tmp_path: Path, 
     assert loss() < (0.5 if stage == "understanding" else 0.95) * before
 
 
-def task_of(run: EmbeddedRun, stage: str) -> ReadTask | DrawTask | ReconstructTask:
+def task_of(run: EmbeddedRun, stage: str) -> Task:
     """Return the task of a stage, at the weights that the stages before it left."""
-    settings = run.config.stages[stage]
-    build = {"reconstruct": run._reconstruct_task, "read": run._read_task, "draw": run._draw_task}
-    return build[settings.objective](stage, settings)
+    return run.task(stage, run.config.stages[stage])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -174,5 +172,5 @@ def test_patterns_without_a_parameter_and_unknown_stages_are_errors(tmp_path: Pa
     stage = replace(run.config.stage("understanding"), trains=("vision.*", "blocks.*.underneath.*"))
     with pytest.raises(ConfigError, match=r"no parameter matches 'blocks.\*.underneath.\*'"):
         run._read_task("understanding", stage)
-    with pytest.raises(ConfigError, match="no stage 'stage1' in this run; it has codec, understanding"):
+    with pytest.raises(ConfigError, match="no stage 'stage1' in this run; it has codec, labels"):
         run.train("stage1")

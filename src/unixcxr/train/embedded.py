@@ -22,6 +22,7 @@ from torch import nn
 
 from unixcxr.data.tokenizer import Tokenizer
 from unixcxr.errors import ConfigError
+from unixcxr.model.layers import sincos_table
 from unixcxr.model.patch_autoencoder import PatchAutoencoder
 from unixcxr.model.unix import UniX, initialise
 from unixcxr.model.weights import save_model
@@ -31,6 +32,7 @@ from unixcxr.train.loop import Task, run_stage
 from unixcxr.train.stages import RunConfig, StageConfig, read_run_config
 from unixcxr.train.tasks import (
     DrawTask,
+    LabelTask,
     ReadTask,
     ReconstructTask,
     copy_und_to_gen,
@@ -72,13 +74,16 @@ class EmbeddedRun:
         """Run one stage to its end."""
         stage = self.config.stage(name)
         logger.info("stage %s: %d steps of %d", name, stage.num_steps, stage.batch_size)
+        return run_stage(self.task(name, stage), name, self.config, self.directory)
+
+    def task(self, name: str, stage: StageConfig) -> Task:
+        """Return what a stage does, at the weights that the stages before it left."""
+        torch.manual_seed(self.config.seed)  # for the heads that only training needs
         if stage.objective == "reconstruct":
-            task: Task = self._reconstruct_task(name, stage)
-        elif stage.objective == "read":
-            task = self._read_task(name, stage)
-        else:
-            task = self._draw_task(name, stage)
-        return run_stage(task, name, self.config, self.directory)
+            return self._reconstruct_task(name, stage)
+        if stage.objective == "label":
+            return LabelTask(self.model(before=name), self.corpus, stage)
+        return self._read_task(name, stage) if stage.objective == "read" else self._draw_task(name, stage)
 
     def tokenizer(self) -> Tokenizer:
         """Return the run's tokenizer, trained on the corpus when there is none yet."""
@@ -99,9 +104,16 @@ class EmbeddedRun:
         return autoencoder
 
     def model(self, before: str | None = None) -> UniX:
-        """Return the model as the stages before `before` (or all) left it."""
+        """Return the model as the stages before `before` (or all) left it.
+
+        New vision positions are the sin-cos table: a picture is one position to the text, so that sides must come
+        from the vision tower, and small random positions make it slow to tell them.
+        """
+        config = self.config.model.vision
         model = initialise(UniX(self.config.model), torch.Generator().manual_seed(self.config.seed))
-        self._load_stages(model, ("read", "draw"), before)
+        with torch.no_grad():
+            model.vision.positions.copy_(sincos_table(config.width, config.grid_size))
+        self._load_stages(model, ("label", "read", "draw"), before)
         return model
 
     def export(self, directory: Path, card: str) -> None:
@@ -133,12 +145,10 @@ class EmbeddedRun:
         return ReconstructTask(autoencoder, self.corpus, stage)
 
     def _read_task(self, name: str, stage: StageConfig) -> ReadTask:
-        torch.manual_seed(self.config.seed)
         prompts = (self.config.model.sampling.report_prompt, *READ_PROMPTS)
         return ReadTask(self.model(before=name), self.corpus, stage, self.tokenizer().encode, prompts)
 
     def _draw_task(self, name: str, stage: StageConfig) -> DrawTask:
-        torch.manual_seed(self.config.seed)
         model = self.model(before=name)
         latents = self._cached(
             f"latents_{stage.image_size_px}",

@@ -15,7 +15,7 @@ from torch import nn
 from unixcxr.config import STRICT, ModelConfig, from_mapping
 from unixcxr.errors import ConfigError
 
-Objective = Literal["reconstruct", "read", "draw"]
+Objective = Literal["reconstruct", "label", "read", "draw"]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -43,12 +43,11 @@ class OptimiserConfig:
 class StageConfig:
     """One stage of training.
 
-    `init_latents` fits the autoencoder's linear skip before the first step and its latents' scale after the
-    last; `decoder_noise` adds noise of up to that many latent deviations before the decoder; `crop_share` is
-    the share of batches that are crops at full resolution. `init_gen` copies the und stream into the gen
-    stream before the first step. `alignment_weight` pulls gen layer `alignment_layer` (counted from 0) to the
-    features of the frozen vision encoder. `label_weight` weighs an auxiliary label loss on pooled vision
-    features. A weight of 0 is off.
+    `init_latents` fits the autoencoder's linear skip before the first step and its latents' scale after the last;
+    `decoder_noise` adds noise of up to that many latent deviations before the decoder; `crop_share` is the share of
+    batches that are crops at full resolution. `init_gen` copies the und stream into the gen stream before the first
+    step. `alignment_weight` pulls gen layer `alignment_layer` (counted from 0) to the features of the frozen vision
+    encoder. `label_weight` weighs the auxiliary label loss on vision features. A weight of 0 is off.
     """
 
     objective: Objective
