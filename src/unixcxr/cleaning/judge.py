@@ -1,0 +1,192 @@
+"""The deterministic judge: does a clean report say what the raw one says, no more and no less, without priors?
+
+It compares words, not meanings, and errs towards complaint; what it lets pass on purpose is listed in
+docs/rewriting.md. Complaints are plain sentences that a language model can act on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from unixcxr.cleaning.facts import (
+    DEVICE_WORDS,
+    SIDE_WORDS,
+    SIZE_WORDS,
+    Bound,
+    Statements,
+    read_statements,
+)
+from unixcxr.labels import label_report
+from unixcxr.records import LABELS
+
+if TYPE_CHECKING:
+    from unixcxr.cleaning.rules import CleanReport
+
+_VISIBLE_PAST = (
+    r"granulomat\w+|granulomas?|surg\w+|operat\w+|sternotom\w+|median|cabg|coronary|bypass|cholecystectom\w+|mastectom\w+|"
+    r"\w*thoracotom\w+|lobectom\w+|pneumonectom\w+|resect\w+|fractur\w+|trauma\w*|injur\w+|infect\w+|infarct\w+|"
+    r"inflamm\w+|histoplasm\w+|tubercul\w+|tb|exposure|repair|valv\w+|fusion|vertebroplast\w+|kyphoplast\w+|radiation|"
+    r"aspirat\w+|\w+ectomy|\w+otomy|asbestos|graft\w*|cardiac|intervention|placement|pneumonia|disease|healed|rib"
+)
+PRIOR_REFERENCES = re.compile(
+    r"\b(?:unchanged|stable|stably|stability|again|re-?demonstrat\w+|persist(?:s|ed|ent|ently|ing|ence)?|remains?(?!\s+of\b)|"
+    r"interval(?!\s+follow)|improv(?:ed|ing|ement|es)|worsen\w*|(?<!high )(?<!high-)resol(?:ved|ving)|increasing|decreasing|"
+    r"enlarging|(?:has|have|had) (?:\w+ )?(?:increased|decreased|enlarged|progressed|cleared|changed)|"
+    r"(?:in|de)creased? (?:in (?:size|extent|severity|prominence|conspicuity)|from|since|compared)|since|new|newly|"
+    r"now|still|compar(?:ed|ison|isons|able)|earlier|re-?accumulat\w+|"
+    r"(?:no|without|any) (?:\w+ ){0,2}changes?(?= (?:in|from|since|is|are|has|to|compared)|\s*[.,;]|$)|"
+    r"similar (?:to|in appearance|appearance)|as before|(?:less|more|larger|smaller|worse|better) (?:\w+ ){0,2}than (?:before|previous\w*|prior|on)|"
+    rf"(?:prior|previous(?:ly)?)(?!(?:\s+[\w/-]+){{0,3}}\s+(?:{_VISIBLE_PAST})\b))\b",
+    re.IGNORECASE,
+)
+DEIDENTIFICATION = re.compile(
+    r"_{2,}|\bX{3,}(?:-X+)*\b|\[\*\*.*?\*\*\]|<\s*(?:name|date|deid|redacted)\s*>|\[(?:name|date|redacted)\]",
+    re.I,
+)
+MESSAGES = re.compile(
+    r"\b(?:drs?\.\s|(?:discussed|communicated) (?:\w+ ){0,4}(?:with|to) |(?:was|were) (?:notified|telephoned|paged)|"
+    r"by (?:telephone|phone)|electronically signed)",
+    re.IGNORECASE,
+)
+DATES = re.compile(
+    r"\b\d{1,2}/\d{1,2}/\d{2,4}\b|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}:\d{2}\b|\b\d{1,2}\s*(?:a\.?m|p\.?m)\b", re.I
+)
+
+
+class Complaint(NamedTuple):
+    """One objection: its kind, for counting, and the sentence that explains it."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says; `kinds[i]` is the kind of `complaints[i]`."""
+
+    accepted: bool
+    complaints: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
+def judge_report(raw: str, clean: CleanReport) -> Verdict:
+    """Compare a clean report with its raw text; accept it only when there is nothing to complain about."""
+    return judge_texts(raw, clean.findings, clean.impression)
+
+
+def judge_texts(raw: str, findings: str, impression: str) -> Verdict:
+    """Judge findings and impression against the raw report."""
+    text = report_text(findings, impression)
+    if not any(character.isalpha() for character in findings + impression):
+        complaints = [Complaint("empty", "the clean report is empty: write FINDINGS or IMPRESSION")]
+    else:
+        before, after = read_statements(raw), read_statements(text)
+        complaints = [
+            *_leftovers(findings, impression),
+            *_label_complaints(raw, text, before),
+            *_word_complaints(before, after),
+            *_bound_complaints(before, after),
+        ]
+    return Verdict(not complaints, tuple(c.text for c in complaints), tuple(c.kind for c in complaints))
+
+
+def report_text(findings: str, impression: str) -> str:
+    """Write the two sections as one text with headings; an empty section is left out."""
+    sections = (("FINDINGS", findings.strip()), ("IMPRESSION", impression.strip()))
+    return "\n".join(f"{heading}: {section}" for heading, section in sections if section)
+
+
+def _leftovers(findings: str, impression: str) -> Iterator[Complaint]:
+    """Complain about what cleaning must take out."""
+    checks = (
+        (
+            "prior reference left",
+            PRIOR_REFERENCES,
+            "refers to an earlier examination; keep the finding, drop that",
+        ),
+        ("de-identification mark left", DEIDENTIFICATION, "is a de-identification mark; take it out"),
+        ("message left", MESSAGES, "is about a message or a person; take it out"),
+        ("date left", DATES, "is a date or a time; take it out"),
+    )
+    for kind, pattern, advice in checks:
+        found = dict.fromkeys(m[0].strip() for text in (findings, impression) for m in pattern.finditer(text))
+        yield from (Complaint(kind, f'"{words}" {advice}') for words in found)
+
+
+def _label_complaints(raw: str, text: str, before: Statements) -> Iterator[Complaint]:
+    """Compare the 14 labels; asides, and negatives that only tell of a change, may go."""
+    wanted, found = label_report(raw), label_report(text)
+    if wanted == found:
+        return
+    kept_text = " ".join(s.text for s in before.sentences if not s.is_aside)
+    without_asides = label_report(kept_text) if any(s.is_aside for s in before.sentences) else wanted
+    for label in LABELS:
+        allowed = {wanted[label], without_asides[label]}
+        if wanted[label] == "negative" and all(
+            s.tells_resolution or s.is_aside for s in before.sentences if label in s.labels
+        ):
+            allowed.add(None)
+        if found[label] in allowed:
+            continue
+        was, now = wanted[label] or "not mentioned", found[label] or "not mentioned"
+        if found[label] is None:
+            kind, what = "label lost", f"{label} is {was} in the raw report and no longer mentioned; keep it"
+        elif wanted[label] is None:
+            kind, what = (
+                "label invented",
+                f"{label} is {now}, but the raw report does not mention it; take it out",
+            )
+        else:
+            kind, what = "label changed", f"{label} is {was} in the raw report and {now} here; keep it {was}"
+        yield Complaint(kind, what)
+
+
+def _word_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
+    """Compare the sets of sides, sizes, devices, measurements and levels; find swapped sides of one noun."""
+    groups: list[tuple[str, set[str], set[str], set[str]]] = [
+        (name, before.words(pattern), before.words(pattern, required=True), after.words(pattern))
+        for name, pattern in (("side", SIDE_WORDS), ("size", SIZE_WORDS), ("device", DEVICE_WORDS))
+    ]
+    groups.append(("measurement", before.measures(), before.measures(required=True), after.measures()))
+    groups.append(("level", before.levels(), before.levels(required=True), after.levels()))
+    for name, known, required, found in groups:
+        yield from (
+            Complaint(f"{name} invented", f'{name} "{word}" is not in the raw report')
+            for word in sorted(found - known)
+        )
+        yield from (
+            Complaint(f"{name} lost", f'{name} "{word}" of the raw report is missing; keep it')
+            for word in sorted(required - found)
+        )
+    known_nouns = before.sided_nouns()
+    for side, noun in sorted(after.sided_nouns() - known_nouns):
+        other = {"right": "left", "left": "right"}[side]
+        if (other, noun) in known_nouns:
+            yield Complaint("side changed", f'"{side} {noun}" is "{other} {noun}" in the raw report')
+
+
+def _bound_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
+    """Compare which side and size each label has."""
+    raw_bounds, clean_bounds = before.bounds(), after.bounds()
+    for bound in sorted(clean_bounds - raw_bounds, key=str):
+        yield from _unsupported(bound, raw_bounds, before)
+    for bound in sorted(raw_bounds - clean_bounds, key=str):
+        for name, word, pattern in (("side", bound.side, SIDE_WORDS), ("size", bound.size, SIZE_WORDS)):
+            if word and word not in after.near(bound.label, pattern):
+                yield Complaint(f"{name} lost", f'{bound.label}: the raw report says "{word}"; keep it')
+
+
+def _unsupported(bound: Bound, raw_bounds: Iterable[Bound], before: Statements) -> Iterator[Complaint]:
+    for name, word, pattern in (("side", bound.side, SIDE_WORDS), ("size", bound.size, SIZE_WORDS)):
+        if word and word not in before.near(bound.label, pattern):
+            yield Complaint(f"{name} changed", f'{bound.label}: "{word}" is not said of it in the raw report')
+    same = {b.size for b in raw_bounds if b.label == bound.label and b.side == bound.side and b.size}
+    if bound.side and bound.size and same and bound.size not in same:
+        sizes = " or ".join(sorted(same))
+        yield Complaint(
+            "size changed",
+            f"{bound.label}: the {bound.side} one is {sizes} in the raw report, not {bound.size}",
+        )
