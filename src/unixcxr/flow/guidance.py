@@ -5,6 +5,7 @@ Letters: B samples, G tokens, C channels.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -44,8 +45,12 @@ def guide(
 
 
 def is_active(timestep: float, interval: tuple[float, float]) -> bool:
-    """Say whether guidance acts at this time: low < t <= high (Kynkäänniemi et al. 2024)."""
-    return interval[0] < timestep <= interval[1]
+    """Say whether guidance acts at this time: low < t <= high (Kynkäänniemi et al. 2024).
+
+    Compared in float32, as times are: 0.4 on a grid is 0.4000000060, which must not lie above a low end of 0.4.
+    """
+    low, now, high = torch.tensor([interval[0], timestep, interval[1]], dtype=torch.float32).tolist()
+    return bool(low < now <= high)
 
 
 def _shrink(
