@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model import tiny
 
+from model import tiny
 from unixcxr.batch import Layout
 from unixcxr.data.collate import collate
 

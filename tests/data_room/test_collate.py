@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import tiny
 from torch import Tensor
 
+from model import tiny
 from unixcxr.batch import IGNORE, Example, LatentSegment, ReadSegment, TextSegment
 from unixcxr.data.collate import collate, next_position
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import reference, tiny
 from torch import Tensor
 
+from model import reference, tiny
 from unixcxr.batch import (
     Batch,
     Example,

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model import tiny
 
+from model import tiny
 from unixcxr.batch import Example, LatentSegment, ReadSegment
 from unixcxr.data.collate import collate
 from unixcxr.model.mask import joint_mask, visible
