@@ -5,110 +5,83 @@ Used by `judge` to compare a report before and after cleaning. Only words are re
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
 
 from unixcxr.labels import LabeledSentence, label_sentences
 from unixcxr.labels.lexicon import MENTION, find_events
 
-SIDES = {
-    "right": r"right(?:[- ]sided|ward)?|rt",
-    "left": r"left(?:[- ]sided|ward)?|lt",
-    "bilateral": r"bilateral(?:ly)?|both|bi(?:basilar|basal|apical|hilar)",
-}
-SIZES = {
-    "tiny": r"tiny|minute|punctate",
-    "trace": r"trace",
-    "minimal": r"minimal(?:ly)?",
-    "slight": r"slight(?:ly)?",
-    "small": r"small(?:[- ]sized)?",
-    "mild": r"mild(?:ly)?",
-    "moderate": r"moderate(?:ly)?(?:[- ]sized)?",
-    "large": r"large(?:[- ]sized)?",
-    "marked": r"marked(?:ly)?",
-    "severe": r"severe(?:ly)?",
-    "massive": r"massive(?:ly)?|huge",
-    "extensive": r"extensive(?:ly)?",
-}
-DEVICES = {
-    "endotracheal tube": r"endo ?tracheal(?: tube)?|e\.?t\.? ?tube|ett|intubat\w+",
-    "gastric tube": r"(?:naso|oro)?gastric tube|naso ?gastric|oro ?gastric|n\.?g\.? tube|o\.?g\.? tube|ngt|ogt|"
-    r"enteric tube|feeding tube|dob ?b?hoff(?: tube)?|naso ?enteric(?: tube)?",
-    "gastrostomy": r"gastrostomy|peg(?: tube)?|g[- ]tube|j[- ]tube",
-    "chest tube": r"chest (?:tubes?|drains?)|thoracostomy(?: tubes?)?|pigtails?(?: catheters?)?|pleur(?:x|al) (?:catheter|drain)s?",
-    "tracheostomy": r"tracheostomy(?: tube)?|trach",
-    "central line": r"picc(?: lines?)?|cvc|central (?:venous )?(?:access )?(?:lines?|catheters?)|permcath|hickman|"
-    r"(?:ij|jugular|subclavian|femoral|dialysis|venous) (?:\w+ ){0,2}(?:lines?|catheters?)|port[- ]?a?[- ]?caths?|medi ?port",
-    "pulmonary artery catheter": r"swan[- ]ganz(?: catheter)?|pulmonary artery catheter|pa catheter",
-    "pacemaker": r"pace ?makers?|pacers?|pacing (?:leads?|wires?)|aicd|icds?|defibrillators?|cardioverter\w*",
-    "balloon pump": r"balloon pump|iabp",
-    "assist device": r"lvad|rvad|ventricular assist device|impella|ecmo",
-    "sternal wires": r"sternal (?:wires?|sutures?)|sternotomy (?:wires?|sutures?)|cerclage wires?",
-    "clips": r"clips?|staples",
-    "stent": r"stent(?:[- ]graft)?s?",
-    "valve": r"(?:prosthetic|mechanical|bioprosthetic|artificial|replaced|aortic|mitral) valve(?: prosthes[ie]s| replacement)?|valve replacement|tavr",
-    "filter": r"(?:ivc|vena cava) filter",
-    "stimulator": r"stimulators?",
-    "shunt": r"(?:vp|ventriculo ?peritoneal) shunt|shunt (?:catheter|tubing)",
-    "drain": r"drains?",
-}
+ORDINALS = (
+    *("first", "second", "third", "fourth", "fifth", "sixth"),
+    *("seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"),
+)
+RIBS = re.compile(rf"\b({'|'.join(ORDINALS)})\b(?=[\w\s,]{{0,40}}\bribs?\b)", re.IGNORECASE)
 LEVELS = re.compile(
     r"\b(?:(?P<rank>\d{1,2})(?:st|nd|rd|th)|(?P<spine>[tlc])-?(?P<level>\d{1,2})\b(?![-/]\d))", re.IGNORECASE
 )
-ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
-RIBS = re.compile(rf"\b({'|'.join(ORDINALS)})\b(?=[\w\s,]{{0,40}}\bribs?\b)", re.IGNORECASE)
 MEASURES = re.compile(
-    r"(?P<numbers>\d+(?:\.\d+)?(?:\s*(?:x|×|by|-|to)\s*\d+(?:\.\d+)?)*)\s*-?(?P<unit>mm|cm|ml|cc|millimet\w+|centimet\w+)\b",
-    re.IGNORECASE,
-)
-
-COMMUNICATION = re.compile(
-    r"\b(?:(?:discussed|communicated|conveyed|relayed|reviewed|shared) (?:\w+ )*?(?:with|to|by)\b|notified|telephoned|paged|"
-    r"(?:was|were|been) (?:informed|contacted|called)|called (?:to|by)|acknowledged|read[- ]?back|dictated|transcribed|"
-    r"(?:dr|drs)\b\.?|m\.?d\.?(?=\W|$)|attending|(?:referring|ordering|covering) (?:physician|clinician)|nurse practitioner)",
-    re.IGNORECASE,
-)
-RECOMMENDATION = re.compile(
-    r"\b(?:recommend\w*|suggest(?:ed)? (?:\w+ )?(?:follow|ct|repeat|correlat)\w*|advis\w+|follow[- ]?up|consider (?!able)\w+|"
-    r"correlat\w+|may be (?:helpful|useful|obtained|considered)|would be (?:helpful|useful)|is (?:suggested|advised)|"
-    r"(?:should|could|can) be (?:advanced|retracted|withdrawn|pulled|repositioned|obtained|repeated|performed|considered|evaluated)|"
-    r"if (?:clinically|there is|clinical|symptoms)|further (?:evaluation|characteri[sz]ation|imaging|assessment))",
-    re.IGNORECASE,
-)
-TECHNIQUE = re.compile(
-    r"\b(?:views?|projections?|radiographs?|technique|obtained|portable|upright|supine|rotat(?:ed|ion)|exposure|penetrat\w+|"
-    r"comparisons?|images? (?:of|were)|exam(?:ination)?)\b",
-    re.IGNORECASE,
-)
-RESOLVED = re.compile(
-    r"\b(?:resol(?:ved|ution|ving)|cleared|clearing|no longer|removed|removal|extubat\w+|previous(?:ly)?|prior|interval|"
-    r"not (?:seen|present|identified|visuali[sz]ed) (?:today|now|currently))\b",
-    re.IGNORECASE,
-)
-ASIDE_PHRASES = re.compile(
-    r"\b(?:compared? (?:to|with)|in comparison (?:to|with)|relative to|since|previous(?:ly)?|prior|from (?:the )?(?:prior|previous)|"
-    r"than (?:on )?(?:the |before)?(?:prior|previous)?|versus (?:the )?(?:prior|previous))\b[^.;,]*",
-    re.IGNORECASE,
-)
-CHANGE = r"(?:interval|increas\w+|decreas\w+|improv\w+|worse\w*|larger|smaller|better|progress\w+|regress\w+|clear\w+|change\w*|less|more)"
-DEGREE_OF_CHANGE = re.compile(
-    rf"\b(?:{'|'.join(SIZES.values())})(?=,?\s+{CHANGE}\b)|\b{CHANGE}\s+(?:is\s+)?(?:{'|'.join(SIZES.values())})\b(?=\s*[.,;]|$)",
+    r"(?P<numbers>\d+(?:\.\d+)?(?:\s*(?:x|×|by|-|to)\s*\d+(?:\.\d+)?)*)"
+    r"\s*-?(?P<unit>mm|cm|ml|cc|millimet\w+|centimet\w+)\b",
     re.IGNORECASE,
 )
 CLAUSE = re.compile(r"[,;:()]|\s(?:and|with|but|while|whereas|or|without)\s", re.IGNORECASE)
-
-
-def _named(table: dict[str, str], prefix: str = r"(?<![a-z])", suffix: str = r"(?![a-z])") -> re.Pattern[str]:
-    groups = "|".join(f"(?P<{name.replace(' ', '_')}>{words})" for name, words in table.items())
-    return re.compile(rf"{prefix}(?:{groups}){suffix}", re.IGNORECASE)
-
-
-SIDE_WORDS, SIZE_WORDS, DEVICE_WORDS = _named(SIDES), _named(SIZES), _named(DEVICES)
 SIDED_NOUN = re.compile(
     r"\b(right|left)(?:[- ]sided)?\s+(?:(?:lower|upper|mid|middle|small|large|mild|moderate)\s+)*([a-z]{3,})",
     re.IGNORECASE,
 )
+
+
+class Words(NamedTuple):
+    """The compiled word lists of judge.toml. Patterns of sides, sizes and devices name what they found."""
+
+    side: re.Pattern[str]
+    size: re.Pattern[str]
+    device: re.Pattern[str]
+    aside: re.Pattern[str]
+    technique: re.Pattern[str]
+    resolved: re.Pattern[str]
+    elsewhere: re.Pattern[str]
+    degree_of_change: re.Pattern[str]
+    prior: re.Pattern[str]
+
+
+@cache
+def load_words() -> Words:
+    """Read and compile judge.toml, once."""
+    text = resources.files("unixcxr.cleaning").joinpath("judge.toml").read_text(encoding="utf-8")
+    table: dict[str, dict[str, list[str]]] = tomllib.loads(text)
+    size = "|".join(words for group in table["size"].values() for words in group)
+    change = "|".join(table["change"]["change"])
+    visible = "|".join(table["visible"]["visible"])
+    elsewhere = "|".join([*table["earlier"]["earlier"], *table["aside"]["advice"]])
+    return Words(
+        side=_compile(_named(table["side"])),
+        size=_compile(_named(table["size"])),
+        device=_compile(_named(table["device"])),
+        aside=_compile("|".join(words for group in table["aside"].values() for words in group)),
+        technique=_compile("|".join(table["technique"]["technique"])),
+        resolved=_compile("|".join(table["resolved"]["resolved"])),
+        elsewhere=_compile(elsewhere, tail=r"[^.;,]*"),
+        degree_of_change=_compile(
+            rf"(?:{size})(?=,?\s+(?:{change})\b)|(?:{change})\s+(?:is\s+)?(?:{size})(?=\s*[.,;]|$)"
+        ),
+        prior=_compile("|".join(table["prior"]["prior"]).replace("VISIBLE", visible)),
+    )
+
+
+def _named(groups: dict[str, list[str]]) -> str:
+    return "|".join(f"(?P<{name}>{'|'.join(words)})" for name, words in groups.items())
+
+
+def _compile(words: str, tail: str = "") -> re.Pattern[str]:
+    spaced = words.replace(" ?", r"[\s-]*").replace(" ", r"[\s-]+")
+    return re.compile(rf"(?<![a-z])(?:{spaced})(?![a-z]){tail}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -138,11 +111,7 @@ class Statements:
 
     def words(self, pattern: re.Pattern[str], required: bool = False) -> set[str]:
         """Return the canonical names (group names of `pattern`) that occur; only in required text if asked."""
-        return {
-            (match.lastgroup or "").replace("_", " ")
-            for text in self._texts(required)
-            for match in pattern.finditer(text)
-        }
+        return {match.lastgroup or "" for text in self._texts(required) for match in pattern.finditer(text)}
 
     def measures(self, required: bool = False) -> set[str]:
         """Return measurements as "number unit", one for each number of "3 x 4 cm"."""
@@ -201,32 +170,37 @@ def read_statements(text: str) -> Statements:
 
 def without_comparison(sentence: str) -> str:
     """Drop what is said about an earlier film and how much something changed, so that present facts remain."""
-    return DEGREE_OF_CHANGE.sub("", ASIDE_PHRASES.sub("", sentence))
+    words = load_words()
+    return words.degree_of_change.sub("", words.elsewhere.sub("", sentence))
 
 
 def _stated(sentence: LabeledSentence) -> StatedSentence:
-    text = sentence.text
-    positive = "positive" in sentence.labels.values()
-    filmed = not sentence.labels and TECHNIQUE.search(text) is not None
-    aside = filmed or (not positive and bool(COMMUNICATION.search(text) or RECOMMENDATION.search(text)))
+    words, text = load_words(), sentence.text
+    affirms = "positive" in sentence.labels.values()
+    filmed = not sentence.labels and words.technique.search(text) is not None
     return StatedSentence(
-        text, dict(sentence.labels), aside, not positive and RESOLVED.search(text) is not None
+        text=text,
+        labels=dict(sentence.labels),
+        is_aside=filmed or (not affirms and words.aside.search(text) is not None),
+        tells_resolution=not affirms and words.resolved.search(text) is not None,
     )
 
 
-def _bounds(sentence: StatedSentence) -> Iterable[Bound]:
+def _bounds(sentence: StatedSentence) -> Iterator[Bound]:
+    """Yield what is bound in each clause; a label of several clauses counts only where it is not denied."""
     spoken = {label for label, state in sentence.labels.items() if state != "negative"}
-    if not spoken:
-        return
-    text = without_comparison(sentence.text)
+    text = without_comparison(sentence.text) if spoken else ""
+    mentions = [
+        (e.start, label) for e in find_events(text.lower()) if e.kind == MENTION for label in e.labels
+    ]
     cuts = [0, *(cut.start() for cut in CLAUSE.finditer(text)), len(text)]
-    events = [event for event in find_events(text.lower()) if event.kind == MENTION]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         clause = text[start:end]
-        side, size = _only(SIDE_WORDS, clause), _only(SIZE_WORDS, clause)
-        for event in events:
-            if start <= event.start < end:
-                yield from (Bound(label, side, size) for label in event.labels if label in spoken)
+        side, size = _only(load_words().side, clause), _only(load_words().size, clause)
+        for label in sorted({label for at, label in mentions if start <= at < end} & spoken):
+            repeated = sum(other == label for _, other in mentions) > 1
+            if not repeated or any(s.labels.get(label) != "negative" for s in label_sentences(clause)):
+                yield Bound(label, side, size)
 
 
 def _only(pattern: re.Pattern[str], clause: str) -> str | None:

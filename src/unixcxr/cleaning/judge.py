@@ -7,41 +7,17 @@ docs/rewriting.md. Complaints are plain sentences that a language model can act 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from unixcxr.cleaning.facts import (
-    DEVICE_WORDS,
-    SIDE_WORDS,
-    SIZE_WORDS,
-    Bound,
-    Statements,
-    read_statements,
-)
+from unixcxr.cleaning.facts import Bound, Statements, load_words, read_statements
 from unixcxr.labels import label_report
 from unixcxr.records import LABELS
 
 if TYPE_CHECKING:
     from unixcxr.cleaning.rules import CleanReport
 
-_VISIBLE_PAST = (
-    r"granulomat\w+|granulomas?|surg\w+|operat\w+|sternotom\w+|median|cabg|coronary|bypass|cholecystectom\w+|mastectom\w+|"
-    r"\w*thoracotom\w+|lobectom\w+|pneumonectom\w+|resect\w+|fractur\w+|trauma\w*|injur\w+|infect\w+|infarct\w+|"
-    r"inflamm\w+|histoplasm\w+|tubercul\w+|tb|exposure|repair|valv\w+|fusion|vertebroplast\w+|kyphoplast\w+|radiation|"
-    r"aspirat\w+|\w+ectomy|\w+otomy|asbestos|graft\w*|cardiac|intervention|placement|pneumonia|disease|healed|rib"
-)
-PRIOR_REFERENCES = re.compile(
-    r"\b(?:unchanged|stable|stably|stability|again|re-?demonstrat\w+|persist(?:s|ed|ent|ently|ing|ence)?|remains?(?!\s+of\b)|"
-    r"interval(?!\s+follow)|improv(?:ed|ing|ement|es)|worsen\w*|(?<!high )(?<!high-)resol(?:ved|ving)|increasing|decreasing|"
-    r"enlarging|(?:has|have|had) (?:\w+ )?(?:increased|decreased|enlarged|progressed|cleared|changed)|"
-    r"(?:in|de)creased? (?:in (?:size|extent|severity|prominence|conspicuity)|from|since|compared)|since|new|newly|"
-    r"now|still|compar(?:ed|ison|isons|able)|earlier|re-?accumulat\w+|"
-    r"(?:no|without|any) (?:\w+ ){0,2}changes?(?= (?:in|from|since|is|are|has|to|compared)|\s*[.,;]|$)|"
-    r"similar (?:to|in appearance|appearance)|as before|(?:less|more|larger|smaller|worse|better) (?:\w+ ){0,2}than (?:before|previous\w*|prior|on)|"
-    rf"(?:prior|previous(?:ly)?)(?!(?:\s+[\w/-]+){{0,3}}\s+(?:{_VISIBLE_PAST})\b))\b",
-    re.IGNORECASE,
-)
 DEIDENTIFICATION = re.compile(
     r"_{2,}|\bX{3,}(?:-X+)*\b|\[\*\*.*?\*\*\]|<\s*(?:name|date|deid|redacted)\s*>|\[(?:name|date|redacted)\]",
     re.I,
@@ -104,7 +80,7 @@ def _leftovers(findings: str, impression: str) -> Iterator[Complaint]:
     checks = (
         (
             "prior reference left",
-            PRIOR_REFERENCES,
+            load_words().prior,
             "refers to an earlier examination; keep the finding, drop that",
         ),
         ("de-identification mark left", DEIDENTIFICATION, "is a de-identification mark; take it out"),
@@ -133,28 +109,29 @@ def _label_complaints(raw: str, text: str, before: Statements) -> Iterator[Compl
             continue
         was, now = wanted[label] or "not mentioned", found[label] or "not mentioned"
         if found[label] is None:
-            kind, what = "label lost", f"{label} is {was} in the raw report and no longer mentioned; keep it"
-        elif wanted[label] is None:
-            kind, what = (
-                "label invented",
-                f"{label} is {now}, but the raw report does not mention it; take it out",
+            yield Complaint(
+                "label lost", f"{label} is {was} in the raw report and not mentioned here; keep it"
             )
+        elif wanted[label] is None:
+            yield Complaint("label invented", f"{label} is {now} here and not in the raw report; take it out")
         else:
-            kind, what = "label changed", f"{label} is {was} in the raw report and {now} here; keep it {was}"
-        yield Complaint(kind, what)
+            yield Complaint(
+                "label changed", f"{label} is {was} in the raw report and {now} here; keep it {was}"
+            )
 
 
 def _word_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
     """Compare the sets of sides, sizes, devices, measurements and levels; find swapped sides of one noun."""
+    words = load_words()
     groups: list[tuple[str, set[str], set[str], set[str]]] = [
         (name, before.words(pattern), before.words(pattern, required=True), after.words(pattern))
-        for name, pattern in (("side", SIDE_WORDS), ("size", SIZE_WORDS), ("device", DEVICE_WORDS))
+        for name, pattern in (("side", words.side), ("size", words.size), ("device", words.device))
     ]
     groups.append(("measurement", before.measures(), before.measures(required=True), after.measures()))
     groups.append(("level", before.levels(), before.levels(required=True), after.levels()))
     for name, known, required, found in groups:
         yield from (
-            Complaint(f"{name} invented", f'{name} "{word}" is not in the raw report')
+            Complaint(f"{name} invented", f'{name} "{word}" is not in the raw report; take it out')
             for word in sorted(found - known)
         )
         yield from (
@@ -174,14 +151,20 @@ def _bound_complaints(before: Statements, after: Statements) -> Iterator[Complai
     for bound in sorted(clean_bounds - raw_bounds, key=str):
         yield from _unsupported(bound, raw_bounds, before)
     for bound in sorted(raw_bounds - clean_bounds, key=str):
-        for name, word, pattern in (("side", bound.side, SIDE_WORDS), ("size", bound.size, SIZE_WORDS)):
+        for name, word, pattern in _sides_and_sizes(bound):
             if word and word not in after.near(bound.label, pattern):
                 yield Complaint(f"{name} lost", f'{bound.label}: the raw report says "{word}"; keep it')
 
 
-def _unsupported(bound: Bound, raw_bounds: Iterable[Bound], before: Statements) -> Iterator[Complaint]:
-    for name, word, pattern in (("side", bound.side, SIDE_WORDS), ("size", bound.size, SIZE_WORDS)):
-        if word and word not in before.near(bound.label, pattern):
+def _unsupported(bound: Bound, raw_bounds: set[Bound], before: Statements) -> Iterator[Complaint]:
+    """Object to a side or size that the raw report gives to something else.
+
+    Where the raw report binds sides to this label, only those count; otherwise any said near it ("It is on the left").
+    """
+    sides = {b.side for b in raw_bounds if b.label == bound.label and b.side}
+    for name, word, pattern in _sides_and_sizes(bound):
+        near = before.near(bound.label, pattern)
+        if word and word not in (sides if name == "side" and sides else near):
             yield Complaint(f"{name} changed", f'{bound.label}: "{word}" is not said of it in the raw report')
     same = {b.size for b in raw_bounds if b.label == bound.label and b.side == bound.side and b.size}
     if bound.side and bound.size and same and bound.size not in same:
@@ -190,3 +173,8 @@ def _unsupported(bound: Bound, raw_bounds: Iterable[Bound], before: Statements) 
             "size changed",
             f"{bound.label}: the {bound.side} one is {sizes} in the raw report, not {bound.size}",
         )
+
+
+def _sides_and_sizes(bound: Bound) -> tuple[tuple[str, str | None, re.Pattern[str]], ...]:
+    words = load_words()
+    return ("side", bound.side, words.side), ("size", bound.size, words.size)
