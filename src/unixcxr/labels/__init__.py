@@ -1,6 +1,7 @@
 """The 14 CheXpert labels from report text, by rules: the `rule_labeler`.
 
-Standard library and `records` only; every room may import it. Conventions and measured quality: docs/labels.md.
+Standard library and `records` only; every room may import it. Conventions and measured quality stand in
+docs/labels.md.
 """
 
 from __future__ import annotations

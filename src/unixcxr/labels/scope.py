@@ -1,4 +1,9 @@
-"""What one sentence says about each label: negation and uncertainty, forward and backward, clause by clause."""
+"""What one sentence says about each label: negation and uncertainty, forward and backward, by clause.
+
+The scanner walks the events of a sentence once. A cue that points forward ("no", "possible") sets the scope, which
+colours the mentions that follow until something ends it; a cue that points backward ("is not seen", "has resolved")
+colours the mentions still in reach.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,20 @@ from dataclasses import dataclass, field
 
 from unixcxr.labels.lexicon import MENTION, ORGAN, Event, find_events
 
-POSITIVE, NEGATIVE, UNCERTAIN, IGNORED = "positive", "negative", "uncertain", "ignored"
+POSITIVE, NEGATIVE, UNCERTAIN = "positive", "negative", "uncertain"
+IGNORED, REMOVED = "ignored", "removed"
 DEVICES = "Support Devices"
-PREDICATES = {
-    "normal": NEGATIVE,
-    "upper_normal": UNCERTAIN,
-    "enlarged": POSITIVE,
-    "enlargement": POSITIVE,
-    "neutral": None,
-}
-LINK_WORDS = re.compile(
-    r"(?:[\s-]+(?:of|in|the|overall|size|contours?|mild|mildly|moderate|degree|to|for|appearing))*[\s-]*"
-)
-PLURAL_VERB = re.compile(r"are|were|have")
+PREDICATES = ("normal", "upper_normal", "enlarged", "enlargement", "neutral")
+STRENGTH = {IGNORED: 0, NEGATIVE: 1, UNCERTAIN: 2, POSITIVE: 3}
+
+MARKINGS = re.compile(r"(?:markings?|engorgement|vasculature|vascularity|vessels|pattern|interstitium)$")
+TIP = re.compile(r"\b(?:tips?|ends?|side ?(?:holes?|ports?)|course|distal)\b")
+STANDS_ALONE = re.compile(r"\s*(?:$|[.;,)]|(?:present|seen|there|in|at|on|given|and|or|but|for|with|as)\b)")
 
 
 @dataclass
 class Mention:
-    """One mention with its state so far; `index` is its place among the sentence's events."""
+    """One mention and what is said of it so far; `index` is its place among the sentence's events."""
 
     event: Event
     index: int
@@ -34,41 +35,51 @@ class Mention:
 
 @dataclass
 class Scanner:
-    """Walks the events of a sentence once, holding the cue in force (`scope`) and what it may reach back to."""
+    """The walk over one sentence: the cue in force (`scope`), and the mentions that a later cue can reach."""
 
+    lowered: str
     events: list[Event]
     mentions: list[Mention] = field(default_factory=list)
-    predicates: dict[int, tuple[str | None, int]] = field(default_factory=dict)
+    predicate_scopes: dict[int, tuple[str | None, int]] = field(default_factory=dict)
     reachable: list[Mention] = field(default_factory=list)
     scope: str | None = None
     scope_start: int = -1
     comma_seen: bool = False
+    lists_bare: bool = False
 
     def run(self) -> None:
+        """Walk the events; each kind of cue has its method, kinds without one change nothing."""
         for index, event in enumerate(self.events):
-            if event.kind == MENTION:
-                self.add_mention(index, event)
-            elif event.kind in PREDICATES:
-                self.predicates[index] = (self.scope, self.scope_start)
-                if event.kind == "neutral":
-                    self.begin_statement(index)
-            else:
-                handler = getattr(self, "on_" + event.kind, None)
-                if handler is not None:
-                    handler(index, event)
+            if event.kind in PREDICATES:
+                self.on_predicate(index, event)
+                continue
+            handler = getattr(self, "on_" + event.kind, None)
+            if handler is not None:
+                handler(index, event)
 
-    def add_mention(self, index: int, event: Event) -> None:
-        state = {None: POSITIVE, "removed": POSITIVE}.get(self.scope, self.scope)
-        if self.scope == "removed" and DEVICES in event.labels:
-            state = NEGATIVE
-        mention = Mention(event, index, state or POSITIVE, self.comma_seen)
+    def set_scope(self, scope: str | None, start: int) -> None:
+        self.scope, self.scope_start, self.comma_seen, self.lists_bare = scope, start, False, False
+
+    def on_mention(self, index: int, event: Event) -> None:
+        state = self.scope or POSITIVE
+        if state == REMOVED:
+            state = NEGATIVE if DEVICES in event.labels else POSITIVE
+        mention = Mention(event, index, state, self.comma_seen)
         self.mentions.append(mention)
         self.reachable.append(mention)
 
-    def set_scope(self, scope: str | None, start: int) -> None:
-        self.scope, self.scope_start, self.comma_seen = scope, start, False
+    def on_predicate(self, index: int, event: Event) -> None:
+        """Keep the scope for the organs; take back markings called normal; let "stable" begin a statement."""
+        self.predicate_scopes[index] = (self.scope, self.scope_start)
+        if event.kind == "normal":
+            for mention in self.reachable[-1:]:
+                named = self.lowered[mention.event.start : mention.event.end]
+                if MARKINGS.search(named) and self.same_chunk(mention.index, index):
+                    mention.state = NEGATIVE
+        if event.kind == "neutral":
+            self.begin_statement(index)
 
-    # Cues that point forward.
+    # What ends a scope.
 
     def on_boundary(self, index: int, event: Event) -> None:
         self.set_scope(None, event.start)
@@ -77,8 +88,34 @@ class Scanner:
     def on_restart(self, index: int, event: Event) -> None:
         self.set_scope(None, event.start)
 
-    def on_pseudo(self, index: int, event: Event) -> None:
-        self.set_scope(None, event.start)
+    on_pseudo = on_restart
+
+    def on_affirm(self, index: int, event: Event) -> None:
+        self.begin_statement(index)
+
+    def begin_statement(self, index: int) -> None:
+        """End the scope where a comma or "and" is followed by a word that begins a new statement."""
+        if index and self.events[index - 1].kind in ("comma", "and"):
+            self.set_scope(None, self.events[index].start)
+            self.reachable = []
+
+    def on_comma(self, index: int, event: Event) -> None:
+        """A denial runs on over commas; doubt runs on only where a list does."""
+        named = self.lists_bare and index + 1 < len(self.events) and self.events[index + 1].kind == MENTION
+        if self.scope not in (None, NEGATIVE) and not named and not self.list_goes_on(index):
+            self.set_scope(None, event.start)
+        self.comma_seen = True
+
+    def list_goes_on(self, index: int) -> bool:
+        """Say whether a list that reached this comma still has its "or", "and" or "versus" to come."""
+        for event in self.events[index + 1 :]:
+            if event.kind in ("or", "and", "versus"):
+                return True
+            if event.kind not in (MENTION, "comma", "bridge"):
+                return False
+        return False
+
+    # Cues that point forward.
 
     def on_negate(self, index: int, event: Event) -> None:
         self.set_scope(NEGATIVE, event.start)
@@ -87,34 +124,28 @@ class Scanner:
         self.set_scope(IGNORED, event.start)
 
     def on_unc_pre(self, index: int, event: Event) -> None:
-        denied = self.scope == NEGATIVE and not self.comma_seen
-        if not denied and self.scope != IGNORED:
+        if self.scope != IGNORED and not self.denied():
             self.set_scope(UNCERTAIN, event.start)
+            self.lists_bare = True
 
     on_unc_cause = on_unc_pre
 
-    def on_comma(self, index: int, event: Event) -> None:
-        self.comma_seen = True
-        if self.scope in (UNCERTAIN, IGNORED, "removed") and not self.list_goes_on(index):
-            self.set_scope(None, event.start)
-            self.comma_seen = True
-
-    def on_affirm(self, index: int, event: Event) -> None:
-        self.begin_statement(index)
-
-    def begin_statement(self, index: int) -> None:
-        """End the cue in force where a comma or "and" is followed by a word that begins a new statement."""
-        if index and self.events[index - 1].kind in ("comma", "and"):
-            self.set_scope(None, self.events[index].start)
+    def denied(self) -> bool:
+        """Say whether doubt is part of a denial ("no opacity suspicious for pneumonia")."""
+        return self.scope == NEGATIVE and not self.comma_seen
 
     # Cues that point backward, or either way.
 
     def on_stop(self, index: int, event: Event) -> None:
+        self.reachable = []
+
+    def on_affirmed(self, index: int, event: Event) -> None:
+        """Rescue a statement spliced on by a comma ("no edema, effusion is small")."""
         for mention in self.reachable[-1:]:
-            joined = mention.index and self.events[mention.index - 1].kind in ("or", "and")
-            if mention.state == NEGATIVE and mention.after_comma and not joined:
+            listed = mention.index and self.events[mention.index - 1].kind in ("or", "and")
+            if mention.state == NEGATIVE and mention.after_comma and not listed:
                 mention.state = POSITIVE
-                self.scope = None
+                self.set_scope(None, event.start)
         self.reachable = []
 
     def on_unc_post(self, index: int, event: Event) -> None:
@@ -130,180 +161,92 @@ class Scanner:
             self.set_scope(NEGATIVE, event.start)
 
     def on_removed(self, index: int, event: Event) -> None:
-        devices = [m for m in self.reachable if DEVICES in m.event.labels]
-        if not devices:
-            self.set_scope("removed", event.start)
+        if not any(DEVICES in mention.event.labels for mention in self.reachable):
+            self.set_scope(REMOVED, event.start)
         for mention in self.targets(index):
             if DEVICES in mention.event.labels:
                 mention.state = NEGATIVE
 
     def on_hedge(self, index: int, event: Event) -> None:
-        if self.scope == IGNORED or (self.scope == NEGATIVE and not self.comma_seen):
+        """Doubt what follows in the clause; with nothing to follow, what went before ("effusion is likely")."""
+        if self.scope == IGNORED or self.denied():
             return
-        following = self.next_of(index, {MENTION, ORGAN, "unc_cause", *PREDICATES})
-        if (
-            following is None
-            and self.reachable
-            and self.chunk_of(index) == self.chunk_of(self.reachable[-1].index)
-        ):
+        alone = STANDS_ALONE.match(self.lowered, event.end) and not self.mention_follows(index)
+        if alone and self.reachable and self.same_chunk(self.reachable[-1].index, index):
             self.mark_back(index, UNCERTAIN)
         else:
             self.set_scope(UNCERTAIN, event.start)
 
     def mark_back(self, index: int, state: str) -> None:
+        clause = self.lowered[
+            self.reachable[0].event.start if self.reachable else 0 : self.events[index].start
+        ]
+        before = self.lowered[max(0, self.reachable[0].event.start - 30) if self.reachable else 0 :]
+        tip_spoken_of = TIP.search(clause) or TIP.match(before)
         for mention in self.targets(index):
-            if mention.state != IGNORED:
+            if mention.state != IGNORED and not (tip_spoken_of and DEVICES in mention.event.labels):
                 mention.state = state
         self.reachable = []
         self.set_scope(None, self.events[index].start)
 
     def targets(self, index: int) -> list[Mention]:
-        """Return the mentions that a backward cue at `index` speaks of: the whole list, or the last item."""
+        """Return the mentions that a backward cue speaks of: the list that it ends, or its last item."""
         found = self.reachable
         if not found:
             return []
-        between = [event.kind for event in self.events[found[0].index : index]]
-        if "comma" not in between or {"or", "and"} & set(between):
+        commas = [i for i in range(found[0].index, index) if self.events[i].kind == "comma"]
+        if not commas or {"or", "and"} & {event.kind for event in self.events[commas[-1] : index]}:
             return list(found)
-        last_comma = max(i for i in range(found[0].index, index) if self.events[i].kind == "comma")
-        late = [m for m in found if m.index > last_comma]
-        return late or found[-1:]
+        return [mention for mention in found if mention.index > commas[-1]] or found[-1:]
 
-    def next_of(self, index: int, kinds: set[str]) -> Event | None:
-        """Return the next event of these kinds before a comma or the end of the clause."""
+    def mention_follows(self, index: int) -> bool:
+        """Say whether something to doubt follows before a comma or the end of the clause."""
         for event in self.events[index + 1 :]:
-            if event.kind in kinds:
-                return event
-            if event.kind in ("comma", "boundary"):
-                return None
-        return None
-
-    def chunk_of(self, index: int) -> int:
-        """Number the stretch between commas and boundaries that an event lies in."""
-        return sum(event.kind in ("comma", "boundary") for event in self.events[:index])
-
-    def list_goes_on(self, index: int) -> bool:
-        """Say whether a list that reached this comma still has its "or", "and" or "versus" to come."""
-        for event in self.events[index + 1 :]:
-            if event.kind in ("or", "and", "versus"):
+            if event.kind in (MENTION, ORGAN, "unc_cause", *PREDICATES):
                 return True
-            if event.kind not in (MENTION, "comma", "bridge"):
+            if event.kind in ("comma", "boundary"):
                 return False
         return False
 
+    def same_chunk(self, first: int, last: int) -> bool:
+        """Say whether no comma and no boundary stands between two events."""
+        return not any(event.kind in ("comma", "boundary") for event in self.events[first:last])
 
-def read_sentence(lowered: str) -> dict[str, str]:
-    """Return {label: state} for one lower-case sentence; "other" stands for abnormalities without a label."""
-    events = list(find_events(lowered))
-    if not any(event.kind in (MENTION, ORGAN) for event in events):
-        return {}
-    scanner = Scanner(events)
+
+def scan(lowered: str) -> Scanner:
+    """Walk one lower-case sentence and return the scanner with its mentions settled."""
+    scanner = Scanner(lowered, list(find_events(lowered)))
     scanner.run()
     mark_alternatives(scanner)
-    states: dict[str, str] = {}
-    for mention in scanner.mentions:
-        for label in mention.event.labels:
-            add_state(states, label, mention.state)
-    for label, state in organ_states(scanner, lowered):
-        add_state(states, label, state)
-    return states
-
-
-def add_state(states: dict[str, str], label: str, state: str) -> None:
-    """Keep the strongest state: positive before uncertain before negative."""
-    rank = {IGNORED: 0, NEGATIVE: 1, UNCERTAIN: 2, POSITIVE: 3}
-    if rank[state] > rank.get(states.get(label, IGNORED), 0):
-        states[label] = state
+    return scanner
 
 
 def mark_alternatives(scanner: Scanner) -> None:
     """Make both sides of "A versus B" and of an affirmed "A or B" uncertain."""
-    for index, event in enumerate(scanner.events):
+    events = scanner.events
+    for index, event in enumerate(events):
         if event.kind not in ("versus", "or"):
             continue
-        before = [m for m in scanner.mentions if m.index < index][-1:]
-        after = [m for m in scanner.mentions if m.index > index][:1]
-        if not before or not after or crosses_clause(scanner.events, before[0].index, after[0].index):
+        before = next((m for m in reversed(scanner.mentions) if m.index < index), None)
+        after = next((m for m in scanner.mentions if m.index > index), None)
+        if before is None or after is None:
             continue
-        pair = before + after
+        if any(e.kind in ("boundary", "stop", "affirmed") for e in events[before.index : after.index]):
+            continue
         if event.kind == "or":
-            gap = {e.kind for e in scanner.events[index + 1 : after[0].index]}
-            if gap - {"affirm", "hedge", "other"} or before[0].event.labels == after[0].event.labels:
+            gap = {e.kind for e in events[index + 1 : after.index]}
+            if gap - {"affirm", "hedge"} or before.event.labels == after.event.labels:
                 continue
-        for mention in pair:
+            if said_of_change(events, index):
+                continue
+        for mention in (before, after):
             if mention.state == POSITIVE:
                 mention.state = UNCERTAIN
 
 
-def crosses_clause(events: list[Event], first: int, last: int) -> bool:
-    return any(event.kind in ("boundary", "stop") for event in events[first:last])
-
-
-def organ_states(scanner: Scanner, lowered: str) -> list[tuple[str, str]]:
-    """Pair each organ, or run of organs, with the predicate said of it ("heart and mediastinum are normal")."""
-    events, found = scanner.events, []
-    index = 0
-    while index < len(events):
-        if events[index].kind != ORGAN:
-            index += 1
-            continue
-        run = [index]
-        while (following := _next_organ(events, run[-1])) is not None:
-            run.append(following)
-        state = _said_before(scanner, lowered, run[0]) or _said_after(scanner, run[0], run[-1])
-        if state is not None:
-            found += [(label, state) for i in run for label in events[i].labels]
-        index = run[-1] + 1
-    return found
-
-
-def _next_organ(events: list[Event], index: int) -> int | None:
-    for later in range(index + 1, len(events)):
-        if events[later].kind == ORGAN:
-            return later
-        if events[later].kind in PREDICATES or events[later].kind in ("boundary", "stop"):
-            return None
-    return None
-
-
-def _said_before(scanner: Scanner, lowered: str, organ: int) -> str | None:
-    """Return what adjectives directly before the organ say ("normal heart size", "enlargement of the heart")."""
-    place, start = organ, scanner.events[organ].start
-    while place > 0 and scanner.events[place - 1].kind in (*PREDICATES, "affirm", "hedge"):
-        event = scanner.events[place - 1]
-        if not LINK_WORDS.fullmatch(lowered, event.end, start):
-            return None
-        if event.kind in PREDICATES and event.kind != "neutral":
-            return _predicate_state(scanner, place - 1, None)
-        place, start = place - 1, event.start
-    return None
-
-
-def _said_after(scanner: Scanner, first: int, last: int) -> str | None:
-    """Return what the first telling predicate after the organ says; a neutral one stands until the next comma."""
-    events = scanner.events
-    neutral = False
-    for index in range(last + 1, len(events)):
-        kind = events[index].kind
-        if kind == ORGAN or kind == "boundary" or (kind == MENTION and neutral):
-            return None
-        if kind == "comma" and neutral:
-            return None
-        if kind == "neutral":
-            neutral = True
-        elif kind in PREDICATES:
-            return _predicate_state(scanner, index, events[first].start)
-    return None
-
-
-def _predicate_state(scanner: Scanner, index: int, organ_start: int | None) -> str | None:
-    kind = scanner.events[index].kind
-    scope, scope_start = scanner.predicates[index]
-    state = PREDICATES[kind]
-    if scope == IGNORED:
-        return None
-    if kind in ("enlarged", "enlargement"):
-        adjective_after = kind == "enlarged" and organ_start is not None
-        if scope in (NEGATIVE, UNCERTAIN) and not (adjective_after and scope_start < (organ_start or 0)):
-            return scope
-    return state
+def said_of_change(events: list[Event], index: int) -> bool:
+    """Say whether "or" stands in a list of things that did not change ("no change in A or B")."""
+    for event in reversed(events[:index]):
+        if event.kind in ("boundary", "pseudo"):
+            return event.kind == "pseudo"
+    return False

@@ -7,88 +7,11 @@ Used by the labeler and by `cleaning`; says nothing about meaning.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib import resources
 from typing import NamedTuple
-
-HEADINGS = {
-    "findings": ("findings", "finding", "report", "chest findings", "observations", "description"),
-    "impression": (
-        "impressions?",
-        "conclusions?",
-        "opinion",
-        "summary",
-        "interpretation",
-        "diagnosis",
-        "final impression",
-        "findings and impression",
-        "findings/impression",
-        "findings / impression",
-        "assessment",
-    ),
-    "indication": (
-        "(?:clinical )?indications?",
-        "indications? for (?:exam|study)",
-        "reason for (?:this )?(?:the )?(?:exam|examination|study|test)",
-        "clinical (?:information|data|details|question|statement|context)",
-        "reason",
-        "symptoms?",
-        "patient information",
-        "medical condition",
-        "underlying medical condition",
-        "diagnosis for exam",
-    ),
-    "history": (
-        "(?:clinical |patient |relevant |medical )?history",
-        "clinical history/?(?:indication)?",
-        "hx",
-    ),
-    "technique": ("techniques?", "procedure", "views?", "projections?", "protocol", "procedure comments"),
-    "comparison": (
-        "comparisons?(?: (?:studies|study|films?|exams?|made))?",
-        "compared to",
-        "comparison is made",
-        "priors?",
-    ),
-    "exam": (
-        "exam",
-        "examination",
-        "exam(?:ination)? (?:type|date|name)",
-        "study",
-        "study date",
-        "type of exam(?:ination)?",
-        "exam time",
-        "date of (?:exam|service|study)",
-    ),
-    "communication": (
-        "notifications?",
-        "communications?",
-        "critical results?",
-        "attestation",
-        "electronically signed(?: by)?",
-        "dictated(?: by)?",
-        "signed(?: by)?",
-        "transcri(?:bed|ptionist)(?: by)?",
-        "discussed with",
-        "radiologist",
-        "provider",
-        "preliminary report(?: by)?",
-    ),
-    "recommendation": (
-        "recommendations?(?:\\(s\\))?",
-        "recommended follow[- ]?up",
-        "follow[- ]?up",
-        "recommendation\\(s\\)",
-    ),
-    "addendum": ("addend(?:um|a)(?: #?\\d+)?",),
-    "wet_read": (
-        "wet ?read(?: version(?: #\\d+)?)?",
-        "preliminary (?:report|read|interpretation)",
-        "prelim(?:inary)?",
-    ),
-    "final_report": ("final report", "final report examination", "final reading"),
-}
-"""Heading words by section kind, as regular expressions on lower-case text."""
 
 IGNORED_KINDS = frozenset(
     {"indication", "history", "technique", "comparison", "exam", "communication", "recommendation"}
@@ -96,7 +19,7 @@ IGNORED_KINDS = frozenset(
 """Sections that describe the order, the examination or the messages, never what the image shows."""
 
 ABBREVIATIONS = frozenset(
-    "dr drs mr mrs ms st vs approx e.g i.e eg ie cf fig resp no nos pt a.m p.m m.d ph.d r.n c.f al inc jr sr dept".split()
+    "dr drs mr mrs ms st vs approx e.g i.e eg ie cf fig pt a.m p.m m.d ph.d r.n al inc jr sr dept".split()  # noqa: SIM905
 )
 
 BREAK = re.compile(
@@ -124,8 +47,9 @@ class Section(NamedTuple):
 
 @cache
 def heading_pattern() -> re.Pattern[str]:
-    """Compile the heading words: one named group per kind."""
-    groups = "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in HEADINGS.items())
+    """Compile headings.toml: one named group per kind."""
+    text = resources.files("unixcxr.labels").joinpath("headings.toml").read_text(encoding="utf-8")
+    groups = "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in tomllib.loads(text).items())
     lead = r"(?:^|(?<=\n)|(?<=[.:!?;)_]\s)|(?<=\s\s))[ \t]*(?:\d\.\s*)?"
     title = r"(?:(?:radiology|chest|cxr|x-?ray|final|portable|ap|single view)[ \t]+)?"
     return re.compile(
@@ -144,7 +68,7 @@ def split_sections(text: str) -> list[Section]:
         with_colon = match[0].rstrip().endswith((":", "-"))
         if not with_colon and not match["title"].isupper():
             continue  # a word that happens to stand alone on a line is a heading only in capitals
-        kind = next(k for k in HEADINGS if match[k])
+        kind = next(name for name, words in match.groupdict().items() if words and name != "title")
         marks.append((kind, match["title"], match.start("title"), match.end()))
     sections = []
     first = marks[0][2] if marks else len(text)
@@ -153,7 +77,7 @@ def split_sections(text: str) -> list[Section]:
         end = marks[index + 1][2] if index + 1 < len(marks) else len(text)
         section = _trimmed(text, kind, title, heading_start, start, end)
         if kind in IGNORED_KINDS or kind == "final_report":
-            cut = _end_of_aside(text, section, bool(index + 1 < len(marks)))
+            cut = _end_of_aside(text, section, more_headings=index + 1 < len(marks))
             sections.append(_trimmed(text, kind, title, heading_start, start, cut))
             sections.append(_trimmed(text, "body", "", cut, cut, end))
         else:
@@ -168,7 +92,7 @@ def _trimmed(text: str, kind: str, heading: str, heading_start: int, start: int,
 
 
 def _end_of_aside(text: str, section: Section, more_headings: bool) -> int:
-    """Find where an ignored section stops: a blank line, or without later headings its first line or sentence."""
+    """Find where an ignored section stops: at a blank line, or without later headings after one sentence."""
     if section.kind == "final_report" or section.start >= section.end:
         return section.start
     blank = re.compile(r"\n[ \t]*\n").search(text, section.start, section.end)
