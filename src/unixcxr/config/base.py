@@ -33,7 +33,12 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
             nearest = difflib.get_close_matches(where.rsplit(".", 1)[-1], known, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise ConfigError(f"{source}: unknown setting {where!r}{hint}") from None
-        raise ConfigError(f"{source}: setting {where!r}: {first['msg']} (found {first['input']!r})") from None
+        if first["type"] == "value_error":  # one of our own checks, which says what it found
+            reason = str(first["ctx"]["error"])
+        else:
+            reason = f"{first['msg']} (found {first['input']!r})"
+        setting = f"setting {where!r}: " if where else ""
+        raise ConfigError(f"{source}: {setting}{reason}") from None
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -17,6 +17,11 @@ Positive = Annotated[int, Field(gt=0)]
 Renorm = Literal["global", "channel", "text_channel", "global_batch"]
 Solver = Literal["euler", "heun"]
 
+STEM_UNSHUFFLE = 4
+"""Pixels a side that a conv stem folds into channels before its first convolution."""
+
+STEM_NORM_GROUPS, KL_NORM_GROUPS = 8, 32
+
 REPORT_PROMPT = "As an imaging expert, review this X-ray and share the FINDINGS and IMPRESSION."
 """The report prompt of the released inference."""
 
@@ -50,6 +55,12 @@ class VisionConfig:
         """Feature tokens of one image."""
         return self.grid_size**2
 
+    @property
+    def stem_widths(self) -> tuple[int, ...]:
+        """Channels before, between and after the strided convolutions of a conv stem."""
+        num_strided = (self.patch_size // STEM_UNSHUFFLE).bit_length() - 1
+        return tuple(max(32, self.width >> (num_strided - i)) for i in range(num_strided + 1))
+
     @model_validator(mode="after")
     def _check(self) -> VisionConfig:
         if self.image_size_px % self.patch_size:
@@ -60,6 +71,11 @@ class VisionConfig:
             raise ValueError(f"width {self.width} is no multiple of num_heads {self.num_heads}")
         if self.stem == "conv" and (self.patch_size < 8 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"a conv stem needs a patch_size of 8, 16, 32 ..., found {self.patch_size}")
+        if self.stem == "conv" and any(width % STEM_NORM_GROUPS for width in self.stem_widths):
+            raise ValueError(
+                f"a conv stem of width {self.width} has channels {list(self.stem_widths)}, which must be "
+                f"multiples of {STEM_NORM_GROUPS}"
+            )
         return self
 
 
@@ -93,6 +109,8 @@ class TransformerConfig:
     def _check(self) -> TransformerConfig:
         if self.width % self.num_heads or self.head_size % 2:
             raise ValueError(f"width {self.width} must be num_heads {self.num_heads} times an even head size")
+        if self.width % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 for the 2-D position table")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}")
         return self
@@ -116,6 +134,18 @@ class KlAutoencoderConfig:
     def downsample(self) -> int:
         """Pixels along one side of a latent."""
         return int(2 ** (len(self.width_multipliers) - 1))
+
+    @model_validator(mode="after")
+    def _check(self) -> KlAutoencoderConfig:
+        widths = [self.base_width * multiplier for multiplier in (1, *self.width_multipliers)]
+        if any(width % KL_NORM_GROUPS for width in widths):
+            raise ValueError(f"the levels' channels {widths} must be multiples of {KL_NORM_GROUPS}")
+        if any(not 0 <= level < len(self.width_multipliers) for level in self.attention_levels):
+            raise ValueError(
+                f"attention_levels {list(self.attention_levels)} are not all among the "
+                f"{len(self.width_multipliers)} levels 0 to {len(self.width_multipliers) - 1}"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)

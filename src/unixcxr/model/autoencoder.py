@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unixcxr.config import KlAutoencoderConfig, PatchAutoencoderConfig
+from unixcxr.config.model import KL_NORM_GROUPS
 from unixcxr.model.patch_autoencoder import PatchAutoencoder
 
-NORM_GROUPS = 32
 NORM_EPS = 1e-6
 
 
@@ -195,4 +195,4 @@ def build_autoencoder(config: KlAutoencoderConfig | PatchAutoencoderConfig) -> A
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, width, eps=NORM_EPS)
+    return nn.GroupNorm(KL_NORM_GROUPS, width, eps=NORM_EPS)

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unixcxr.config import VisionConfig
-
-UNSHUFFLE = 4
+from unixcxr.config.model import STEM_NORM_GROUPS, STEM_UNSHUFFLE
 
 
 class VisionBlock(nn.Module):
@@ -42,13 +41,15 @@ class ConvStem(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        num_strided = (config.patch_size // UNSHUFFLE).bit_length() - 1
-        widths = [max(32, config.width >> (num_strided - i)) for i in range(num_strided + 1)]
-        channels = config.in_channels * UNSHUFFLE**2
-        layers: list[nn.Module] = [nn.PixelUnshuffle(UNSHUFFLE), nn.Conv2d(channels, widths[0], 3, padding=1)]
+        widths, groups = config.stem_widths, STEM_NORM_GROUPS
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(STEM_UNSHUFFLE),
+            nn.Conv2d(config.in_channels * STEM_UNSHUFFLE**2, widths[0], 3, padding=1),
+        ]
         for before, after in pairwise(widths):
-            layers += [nn.GroupNorm(8, before), nn.GELU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
-        layers += [nn.GroupNorm(8, widths[-1]), nn.GELU(), nn.Conv2d(widths[-1], config.width, 1)]
+            layers += [nn.GroupNorm(groups, before), nn.GELU()]
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1)]
+        layers += [nn.GroupNorm(groups, widths[-1]), nn.GELU(), nn.Conv2d(widths[-1], config.width, 1)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Float[Tensor, "N channels P P"]) -> Float[Tensor, "N E side side"]:
