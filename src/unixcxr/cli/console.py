@@ -39,16 +39,33 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, in_percent: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left on a terminal; yield what advances it by so many steps."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = TaskProgressColumn() if in_percent else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+@contextmanager
+def waiting(description: str) -> Iterator[None]:
+    """Show on a terminal that something is going on which has no steps."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(description):
+        yield
 
 
 def percent(advance: Callable[[int], None]) -> Callable[[int, int], None]:

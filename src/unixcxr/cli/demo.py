@@ -126,7 +126,7 @@ def _read(engine: Engine, path: Path | None) -> _Reading:
 
 
 def _draw(engine: Engine, prompt: str, seed: int, settings: dict[str, Any]) -> _Drawing:
-    with progress("Drawing", 100) as advance:
+    with progress("Drawing", 100, in_percent=True) as advance:
         started = time.perf_counter()
         picture = engine.draw_image(prompt, seed=seed, progress=percent(advance), **settings)
     drawn = time.perf_counter()

@@ -57,7 +57,7 @@ def draw(
     engine = engines.load(model, device, dtype)
     num_failed = 0
     sheet: list[Picture] = []
-    with progress("Drawing", len(wanted) * 100) as advance:
+    with progress("Drawing", len(wanted) * 100, in_percent=True) as advance:
         for row, text in enumerate(wanted):
             started = time.perf_counter()
             seeds = [seed + k for k in range(num_pictures)]

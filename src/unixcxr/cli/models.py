@@ -42,9 +42,8 @@ def list_models() -> list[dict[str, Any]]:
     rows = [_row("embedded", embedded, "the small model that comes with the package")]
     pulled = dict(hub.pulled_models())
     for known in hub.KNOWN:
-        about = f"{known.about}; {known.source}"
         if known.repo_id in pulled:
-            rows.append(_row(known.repo_id, pulled.pop(known.repo_id), about))
+            rows.append(_row(known.repo_id, pulled.pop(known.repo_id), known.about, known.source))
         else:
             rows.append(
                 {
@@ -53,14 +52,15 @@ def list_models() -> list[dict[str, Any]]:
                     "folder": None,
                     "bytes": None,
                     "licence": known.licence,
-                    "about": about,
+                    "about": known.about,
+                    "source": known.source,
                 }
             )
     rows += [_row(repo_id, folder, "pulled from the hub") for repo_id, folder in pulled.items()]
     return rows
 
 
-def _row(name: str, folder: Path, about: str) -> dict[str, Any]:
+def _row(name: str, folder: Path, about: str, source: str = "") -> dict[str, Any]:
     from unixcxr import hub
 
     problems = hub.damage(folder)
@@ -71,4 +71,5 @@ def _row(name: str, folder: Path, about: str) -> dict[str, Any]:
         "bytes": hub.size_of(folder),
         "licence": hub.licence_of(folder),
         "about": about,
+        "source": source,
     }
