@@ -98,6 +98,7 @@ def test_a_bad_prompt_does_not_stop_the_others(unixcxr, engine) -> None:
         (EFFUSION, "--out", "a.jpg"),
         (EFFUSION, "--grid", "--bits", "16"),
         (EFFUSION, "--grid", "--out", "a.dcm"),
+        (EFFUSION, "--format", "dcm", "--out", "a.png"),
         (EFFUSION, "--size-px", "big"),
         (EFFUSION, "--size-px", "0"),
         (EFFUSION, "-n", "0"),

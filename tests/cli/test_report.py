@@ -100,6 +100,28 @@ def test_options_reach_the_engine(unixcxr, engine, films: Path) -> None:
     assert (call["max_new_tokens"], call["temperature"], call["seeds"]) == (9, 0.7, [5])
 
 
+def test_a_seed_without_effect_is_refused(unixcxr, engine, films: Path) -> None:
+    ran = unixcxr("report", films / "a.png", "--seed", "5")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "--temperature" in ran.err
+
+
+def test_ctrl_c_keeps_the_reports_that_are_done(
+    unixcxr, engine, films: Path, tmp_path: Path, monkeypatch
+) -> None:
+    write = engine.write_reports
+
+    def stop_at_the_second(images, **options):
+        if engine.batches:
+            raise KeyboardInterrupt
+        return write(images, **options)
+
+    monkeypatch.setattr(engine, "write_reports", stop_at_the_second)
+    ran = unixcxr("report", films, "--batch-size", "1", "--json", "--out", "reports.jsonl")
+    assert ran.code == 130
+    assert [row["image"] for row in rows((tmp_path / "reports.jsonl").read_text())] == [str(films / "a.png")]
+
+
 def test_a_terminal_sees_one_report_as_it_is_written(unixcxr, engine, films: Path, monkeypatch) -> None:
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
     ran = unixcxr("report", films / "a.png")

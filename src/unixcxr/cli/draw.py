@@ -34,8 +34,8 @@ def draw(
     grid: Annotated[bool, typer.Option("--grid", help="Save one PNG sheet, a row for each text.")] = False,
     bits: Annotated[int, typer.Option(help="Depth of the files, 8 or 16 bits.")] = 8,
     format: Annotated[  # noqa: A002  (the option's name)
-        Literal["png", "dcm"], typer.Option(help="Files in a folder: png or dcm.")
-    ] = "png",
+        Literal["png", "dcm"] | None, typer.Option(help="Files in a folder: png (default) or dcm.")
+    ] = None,
     seed: options.Seed = 0,
     num_steps: options.NumSteps = None,
     guidance_scale: options.GuidanceScale = None,
@@ -103,7 +103,7 @@ def _plan(
     out: Path | None,
     grid: bool,
     bits: int,
-    format: str,  # noqa: A002
+    format: str | None,  # noqa: A002
 ) -> list[list[Path]]:
     """Decide every file name, and refuse impossible wishes, before anything is drawn."""
     if bits not in (8, 16):
@@ -112,8 +112,10 @@ def _plan(
     is_file = out.suffix.lower() in (".png", ".dcm", ".dicom")
     if out.suffix and not is_file and not out.is_dir():
         raise ConfigError(f"--out {out}: expected a name that ends in .png or .dcm, or a folder")
+    if is_file and format is not None:
+        raise ConfigError(f"--format has no effect on --out {out}, whose name says its kind; leave one out")
     if grid:
-        if bits == 16 or format == "dcm" or (is_file and out.suffix.lower() != ".png"):
+        if bits == 16 or format is not None or (is_file and out.suffix.lower() != ".png"):
             raise ConfigError(
                 "--grid saves one 8-bit PNG sheet; leave out --bits, --format and other suffixes"
             )
@@ -127,7 +129,8 @@ def _plan(
         ]
     else:
         targets = [
-            [out / f"{_slug(text)}-seed{seed + k}.{format}" for k in range(num_pictures)] for text in texts
+            [out / f"{_slug(text)}-seed{seed + k}.{format or 'png'}" for k in range(num_pictures)]
+            for text in texts
         ]
         if len({path for row in targets for path in row}) < len(texts) * num_pictures:
             targets = [

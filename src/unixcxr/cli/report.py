@@ -17,7 +17,7 @@ from unixcxr.atomic import require_writable, write_text
 from unixcxr.cli import engines, options
 from unixcxr.cli.console import print_error, progress, say
 from unixcxr.cli.inputs import ImageFile, find_images
-from unixcxr.errors import InputError
+from unixcxr.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from unixcxr.sampling.engine import Engine
@@ -86,6 +86,10 @@ def report(
 
     [bold]Example:[/bold] unixcxr report folder/ more/*.dcm --json > reports.jsonl
     """
+    if seed and not temperature:
+        raise ConfigError(
+            "--seed has no effect on a greedy report; set --temperature above 0, or leave it out"
+        )
     sink = _Sink(out, json_lines)
     files, missing = find_images(images)
     engine = engines.load(model, device, dtype)
