@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +136,13 @@ def test_nothing_imports_torchvision() -> None:
     ] == []
     for name in ("pyproject.toml", "constraints.txt"):
         assert "torchvision" not in (ROOT / name).read_text()
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pins = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {re.split(r"[^A-Za-z0-9-]", name)[0].lower() for name in wanted} <= pins
 
 
 def test_no_training_config_names_the_judge() -> None:
