@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unixcxr.errors import OutputError
@@ -44,18 +44,18 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 def require_writable(target: str | os.PathLike[str]) -> None:
     """Raise OutputError now if `target` could not be written later; leave nothing behind."""
-    target = Path(target)
-    made = [parent for parent in target.parents if not parent.exists()]
-    with _partial_beside(target):
+    with _partial_beside(Path(target)):
         pass
-    for parent in made:
-        parent.rmdir()
 
 
 @contextmanager
 def _partial_beside(target: Path) -> Iterator[Path]:
-    """Make an empty file next to `target` for the length of the block, and name any failure as an OutputError."""
+    """Make an empty file next to `target` for the length of the block, and name any failure as an OutputError.
+
+    Folders that had to be made go away again unless `target` is there in the end.
+    """
     partial: Path | None = None
+    made = [parent for parent in target.parents if not parent.exists()]
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -72,3 +72,7 @@ def _partial_beside(target: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+        if not target.exists():
+            with suppress(OSError):  # a folder that someone else has filled meanwhile
+                for parent in made:
+                    parent.rmdir()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unixcxr.atomic import atomic_path, write_text
+from unixcxr.atomic import atomic_path, require_writable, write_text
 from unixcxr.errors import ConfigError, OutputError
 from unixcxr.sampling.picture import SYNTHETIC, Picture, contact_sheet
 
@@ -116,6 +116,25 @@ def test_an_error_of_the_writer_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a.txt"):
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_folders_made_for_a_file_go_with_it(tmp_path: Path, error: BaseException) -> None:
+    def write_half() -> None:
+        with atomic_path(tmp_path / "b" / "c" / "a.txt"):
+            raise error
+
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_asking_whether_a_place_is_writable_leaves_nothing(tmp_path: Path) -> None:
+    require_writable(tmp_path / "b" / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="name another folder"):
+        require_writable(tmp_path / "file" / "a.txt")
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
