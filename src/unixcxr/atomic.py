@@ -19,6 +19,7 @@ _ADVICE = {
     errno.EROFS: "choose a place that you may write to",
     errno.EISDIR: "name a file, not a folder",
     errno.EINVAL: "name a file, or leave it out for standard output",
+    errno.EEXIST: "a part of this path is a file; name another folder",
     errno.ENOTDIR: "a part of this path is a file; name another folder",
 }
 

@@ -19,7 +19,7 @@ from tests.model import tiny
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tiny model with random weights in the native layout."""
-    return tiny.save(tmp_path_factory.mktemp("model") / "tiny")
+    return tiny.save(tmp_path_factory.mktemp("model") / "tiny", tiny.RELEASABLE)
 
 
 @pytest.fixture
@@ -82,7 +82,8 @@ TABLE = {
     "a file where a folder must be": ("draw Normal. --out good.png/a.png", 1, "good.png"),
     "a folder where a file must be": ("draw Normal. --out folder.png", 1, "folder.png"),
     "a device as the output": ("report good.png --force --out /dev/full", 1, "device"),
-    "convert onto something": ("convert model half-model", 1, "half-model"),
+    "convert onto something": ("convert model half-model --to released", 1, "half-model"),
+    "convert to what it is": ("convert model new", 2, "native layout already"),
     "convert to an unknown layout": ("convert model new --to onnx", 2, "onnx"),
     "pull of no name": ("pull nothing", 2, "owner/name"),
 }
@@ -116,7 +117,7 @@ def test_the_good_picture_is_good(unixcxr, place: Path) -> None:
     """The table fails for its own reasons: the same commands work on good input."""
     assert unixcxr("report", "good.png", "--force", "--model", "model").code == 0
     assert unixcxr("draw", "Normal.", "--model", "model", "--out", "a.png").code == 0
-    assert unixcxr("convert", "model", "copy").code == 0
+    assert unixcxr("convert", "model", "copy", "--to", "released").code == 0
 
 
 def subprocess_run(place: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
