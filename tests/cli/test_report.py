@@ -47,6 +47,7 @@ def test_one_bad_file_does_not_stop_the_rest(unixcxr, engine, films: Path) -> No
         str(films / "missing.png"),
     }
     assert len(ran.errors) == 2
+    assert all(row["image"] not in row["failure"] for row in rows(ran.out) if "failure" in row)
     assert "2 of 4 inputs failed" in ran.err
 
 

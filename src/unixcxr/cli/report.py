@@ -142,7 +142,7 @@ def _read(
         try:
             _refuse_unlikely(engine, file, force)
         except InputError as error:
-            failures[file.path] = str(error)
+            failures[file.path] = str(error).removeprefix(f"{file.path}: ")
     passed = [file.path for file in files if file.path not in failures]
     seeds = settings.pop("seeds")[: len(passed)]
     reports = iter(
@@ -191,7 +191,7 @@ class _Sink:
 
     def take(self, result: _Result) -> None:
         if result.failure is not None:
-            print_error(f"{result.source}: {result.failure.removeprefix(f'{result.source}: ')}")
+            print_error(f"{result.source}: {result.failure}")
             if not self.json_lines:
                 return
         if self.json_lines:
