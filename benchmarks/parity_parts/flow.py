@@ -13,7 +13,7 @@ from parity_parts.golden import Golden, Row, difference, layer_outputs
 from unixcxr.batch import Example, ReadSegment, TextSegment
 from unixcxr.data.transforms import latent_output_to_image
 from unixcxr.model.unix import UniX
-from unixcxr.sampling.image import Conditions, DrawSettings, GuidedVelocity, draw_latents
+from unixcxr.sampling.image import Conditions, DrawSettings, GuidedVelocity, draw_latents, noisy_block
 from unixcxr.sampling.prefix import encode_prefix
 
 GUIDED: dict[str, dict[str, Any]] = {
@@ -71,8 +71,9 @@ def _prompt_cache(golden: Golden, prompt: Example) -> Iterator[Row]:
     yield golden.row(
         "flow:in_packed_text_ids", torch.tensor([tokens.start_of_image, tokens.end_of_image]), 0.0
     )
-    field = GuidedVelocity(golden.model, [Conditions(prompt)], golden.grid, DrawSettings())
-    yield golden.row("flow:in_packed_vae_position_ids", field.plain[0].gen.grid_ids[0], 0.0)
+    block = noisy_block(golden.model.config, prefix.positions, golden.grid)
+    assert block.gen is not None
+    yield golden.row("flow:in_packed_vae_position_ids", block.gen.grid_ids[0], 0.0)
     for name in (
         "text",
         "vae_token",

@@ -32,7 +32,7 @@ from unixcxr.sampling.explain import image_attention
 from unixcxr.sampling.image import Conditions, DrawSettings, draw_latents
 from unixcxr.sampling.picture import Picture
 from unixcxr.sampling.prefix import encode_prefix
-from unixcxr.sampling.report import Report
+from unixcxr.sampling.report import Pieces, Report
 from unixcxr.sampling.text import NewToken, TextSettings, decode
 
 Progress = Callable[[int, int], None]
@@ -96,7 +96,7 @@ class Engine:
         if prompt is None or isinstance(prompt, str):
             prompt = [self.config.sampling.report_prompt if prompt is None else prompt] * len(images)
         prompts = list(prompt)
-        how = self._text_settings(settings)
+        how = self.text_settings(settings)
         reports: list[Report] = []
         for first in range(0, len(images), batch_size):
             chosen = slice(first, first + batch_size)
@@ -108,7 +108,7 @@ class Engine:
             for row, (array, text, seed) in enumerate(
                 zip(arrays, prompts[chosen], seeds[chosen], strict=True)
             ):
-                reports.append(self._report(array, text, how, seed, tokens.get(row, [])))
+                reports.append(self.finish_report(array, text, how, seed, tokens.get(row, [])))
             if progress is not None:
                 progress(len(reports), len(images))
         return reports
@@ -118,16 +118,12 @@ class Engine:
     ) -> Iterator[str]:
         """Yield the pieces of one report as they are written; joined they are `write_report(...).text`."""
         text = prompt if prompt is not None else self.config.sampling.report_prompt
-        token_ids: list[int] = []
-        shown = ""
-        for step in self._decode([read_image(image)], [text], self._text_settings(settings), [seed]):
-            token_ids.append(step[0].token_id)
-            # an unfinished character decodes to U+FFFD, and trailing space may turn out to end the text
-            safe = self.tokenizer.decode(token_ids).lstrip().rstrip("\ufffd").rstrip()
-            if len(safe) > len(shown):
-                yield safe[len(shown) :]
-                shown = safe
-        rest = self.tokenizer.decode(token_ids).strip()[len(shown) :]
+        pieces = Pieces(self.tokenizer)
+        for step in self._decode([read_image(image)], [text], self.text_settings(settings), [seed]):
+            piece = pieces.add(step[0].token_id)
+            if piece:
+                yield piece
+        rest = pieces.rest()
         if rest:
             yield rest
 
@@ -167,11 +163,11 @@ class Engine:
         rows, which `image_guidance_scale` pushes away from; by default each text itself. `size_px` is one side or
         (height, width).
         """
-        how = self._draw_settings(settings)
-        grid = self._latent_grid(size_px)
+        how = self.draw_settings(settings)
+        grid = self.latent_grid(size_px)
         seeds = list(seeds) if seeds is not None else list(range(len(texts)))
-        conditions = self._conditions(texts, image_contexts)
-        noise = self._noise(seeds, grid) if noise is None else noise
+        conditions = self.conditions(texts, image_contexts)
+        noise = self.noise(seeds, grid) if noise is None else noise
         if noise.shape != (len(texts), grid[0] * grid[1], self.config.autoencoder.latent_channels):
             raise ConfigError(
                 f"noise of shape {list(noise.shape)} does not fit {len(texts)} latents of grid {grid}"
@@ -188,7 +184,7 @@ class Engine:
                 _step_counter(progress, first // batch_size, -(-len(texts) // batch_size), how.num_steps),
             )
             for text, seed, latent in zip(texts[chosen], seeds[chosen], latents, strict=True):
-                pictures.append(self._picture(latent, grid, text, seed, how))
+                pictures.append(self.finish_picture(latent, grid, text, seed, how))
         return pictures
 
     def decode_latent(
@@ -215,7 +211,7 @@ class Engine:
         if not tokens:
             raise PromptError(f"the report has no sentence {sentence!r}; pass one of its own sentences")
         answer = TextSegment(report.token_ids)
-        example = Example((*self._reading(report.image, report.prompt).segments, answer))
+        example = Example((*self.reading(report.image, report.prompt).segments, answer))
         weight = self.model.latent_in.weight
         batch = collate([example], self.config).to(weight.device, weight.dtype)
         # The token at place i is predicted from place i - 1; the answer's start token stands before its tokens.
@@ -234,19 +230,27 @@ class Engine:
         settings: TextSettings,
         seeds: Sequence[int],
     ) -> Iterator[list[NewToken]]:
-        examples = [self._reading(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-        longest = max(len(self._prompt_ids(prompt)) for prompt in prompts)
-        num_tokens = longest + self.config.vision.num_tokens + 4  # two markers, start and end token
-        room = self.config.transformer.context_length - num_tokens
-        if settings.max_new_tokens > room:
-            raise PromptError(
-                f"image, prompt and max_new_tokens need {num_tokens + settings.max_new_tokens} tokens, the context "
-                f"holds {self.config.transformer.context_length}; shorten the prompt or max_new_tokens"
-            )
+        examples = [self.reading(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        for prompt in prompts:
+            self.check_room(prompt, settings)
         prefix = encode_prefix(self.model, examples, settings.max_new_tokens)
         return decode(self.model, prefix, settings, seeds)
 
-    def _reading(self, image: np.ndarray, prompt: str) -> Example:
+    def check_room(self, prompt: str, settings: TextSettings) -> int:
+        """Return the tokens of image and prompt. Raises PromptError when a report does not fit behind them."""
+        num_given = (
+            len(self._prompt_ids(prompt)) + self.config.vision.num_tokens + 4
+        )  # two markers, start, end
+        room = self.config.transformer.context_length - num_given
+        if settings.max_new_tokens > room:
+            raise PromptError(
+                f"image, prompt and max_new_tokens need {num_given + settings.max_new_tokens} tokens, the context "
+                f"holds {self.config.transformer.context_length}; shorten the prompt or max_new_tokens"
+            )
+        return num_given
+
+    def reading(self, image: np.ndarray, prompt: str) -> Example:
+        """Lay out a radiograph and a prompt for the model."""
         vision, preprocessing = self.config.vision, self.config.preprocessing
         pixels = image_to_pixels(
             image,
@@ -268,7 +272,11 @@ class Engine:
             raise PromptError(f"the prompt has {len(ids)} tokens, the context holds {limit}; shorten it")
         return (self.config.tokens.bos, *ids) if self.config.tokens.doubled_bos else ids
 
-    def _conditions(self, texts: Sequence[str], image_contexts: Sequence[str] | None) -> list[Conditions]:
+    def conditions(
+        self, texts: Sequence[str], image_contexts: Sequence[str] | None = None
+    ) -> list[Conditions]:
+        """Lay out texts to draw from, and what their image-unconditional rows see."""
+
         def example(text: str) -> Example:
             return Example((TextSegment(self._prompt_ids(text)),))
 
@@ -280,15 +288,18 @@ class Engine:
             for text, context in zip(texts, image_contexts, strict=True)
         ]
 
-    def _text_settings(self, given: dict[str, Any]) -> TextSettings:
+    def text_settings(self, given: dict[str, Any]) -> TextSettings:
+        """Return how to write: what was given, and the model's own for the rest."""
         return _settings(TextSettings, {"max_new_tokens": self.config.sampling.max_new_tokens}, given)
 
-    def _draw_settings(self, given: dict[str, Any]) -> DrawSettings:
+    def draw_settings(self, given: dict[str, Any]) -> DrawSettings:
+        """Return how to draw: what was given, and the model's own for the rest."""
         defaults = self.config.sampling
         shared = DrawSettings.__dataclass_fields__.keys() & SamplingConfig.__dataclass_fields__.keys()
         return _settings(DrawSettings, {name: getattr(defaults, name) for name in shared}, given)
 
-    def _latent_grid(self, size_px: int | tuple[int, int] | None) -> tuple[int, int]:
+    def latent_grid(self, size_px: int | tuple[int, int] | None) -> tuple[int, int]:
+        """Return the latent (height, width) of a picture size, by default the model's own."""
         size_px = self.config.sampling.size_px if size_px is None else size_px
         height, width = (size_px, size_px) if isinstance(size_px, int) else size_px
         step, limit = (
@@ -301,15 +312,17 @@ class Engine:
             )
         return height // step, width // step
 
-    def _noise(self, seeds: Sequence[int], grid: tuple[int, int]) -> Float[Tensor, "B G C"]:
+    def noise(self, seeds: Sequence[int], grid: tuple[int, int]) -> Float[Tensor, "B G C"]:
+        """Return the noise that each seed starts from."""
         shape = (grid[0] * grid[1], self.config.autoencoder.latent_channels)
         return torch.stack(
             [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         )
 
-    def _picture(
+    def finish_picture(
         self, latent: Float[Tensor, "G C"], grid: tuple[int, int], text: str, seed: int, how: DrawSettings
     ) -> Picture:
+        """Decode a finished latent into a picture with what it takes to draw it again."""
         pixels = self.decode_latent(latent, grid)
         settings = {
             "text": text,
@@ -326,7 +339,7 @@ class Engine:
             intensities=(pixels.mean(0) / 2 + 0.5).clamp(0, 1).numpy(),
         )
 
-    def _report(
+    def finish_report(
         self,
         image: np.ndarray,
         prompt: str,
@@ -334,6 +347,7 @@ class Engine:
         seed: int,
         tokens: Sequence[tuple[int, float]],
     ) -> Report:
+        """Turn the (id, log-probability) of written tokens into a report."""
         token_ids = tuple(token_id for token_id, _ in tokens)
         whole = self.tokenizer.decode(token_ids)
         lead = len(whole) - len(whole.lstrip())

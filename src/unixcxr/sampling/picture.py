@@ -5,6 +5,7 @@ Letters: G latent tokens, C latent channels, H and W pixels.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,17 +53,20 @@ class Picture:
         file cannot be written.
         """
         target = Path(path)
-        pixels = self._pixels(bits)
-        suffix = target.suffix.lower()
-        if suffix == ".png":
-            save_png(pixels, target, seed=self.seed, settings=self.settings)
-        elif suffix in (".dcm", ".dicom"):
-            _save_dicom(pixels, target, self.seed, self.settings)
-        else:
+        kinds = {".png": "png", ".dcm": "dicom", ".dicom": "dicom"}
+        if target.suffix.lower() not in kinds:
             raise ConfigError(
                 f"cannot save a picture as {target.name!r}: expected a name that ends in .png or .dcm"
             )
+        content = self.to_bytes(kinds[target.suffix.lower()], bits)
+        with atomic_path(target) as partial:
+            partial.write_bytes(content)
         return target
+
+    def to_bytes(self, kind: str = "png", bits: int = 8) -> bytes:
+        """Return what `save` would write: a file of kind "png" or "dicom"."""
+        encode = {"png": png_bytes, "dicom": _dicom_bytes}[kind]
+        return encode(self._pixels(bits), self.seed, self.settings)
 
     def _pixels(self, bits: int) -> UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"]:
         if bits == 8:
@@ -98,13 +102,23 @@ def save_png(
 
     Raises OutputError when the file cannot be written.
     """
+    content = png_bytes(pixels, seed, settings)
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def png_bytes(
+    pixels: UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"], seed: int, settings: dict[str, Any]
+) -> bytes:
+    """Return a PNG of grey pixels, marked synthetic in its text chunks."""
     marks = PngInfo()
     marks.add_text("Title", SYNTHETIC)
     marks.add_text("Software", f"unixcxr {unixcxr.__version__}")
     marks.add_text("Seed", str(seed))
     marks.add_text("Settings", _settings_json(settings))
-    with atomic_path(path) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG", pnginfo=marks)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=marks)
+    return file.getvalue()
 
 
 def _settings_json(settings: dict[str, Any]) -> str:
@@ -112,13 +126,10 @@ def _settings_json(settings: dict[str, Any]) -> str:
     return json.dumps(public, default=str, sort_keys=True)
 
 
-def _save_dicom(
-    pixels: UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"],
-    path: Path,
-    seed: int,
-    settings: dict[str, Any],
-) -> None:
-    """Write a Secondary Capture image (DICOM PS3.3 A.8.1) of a new, imaginary patient."""
+def _dicom_bytes(
+    pixels: UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"], seed: int, settings: dict[str, Any]
+) -> bytes:
+    """Return a Secondary Capture image (DICOM PS3.3 A.8.1) of a new, imaginary patient."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -131,7 +142,7 @@ def _save_dicom(
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
 
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(io.BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
     attributes: dict[str, Any] = {
         "SpecificCharacterSet": "ISO_IR 192",
         "ImageType": ["DERIVED", "SECONDARY"],
@@ -185,5 +196,6 @@ def _save_dicom(
     }
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
-    with atomic_path(path) as partial:
-        dataset.save_as(partial, enforce_file_format=True)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unixcxr.data.tokenizer import Tokenizer
 from unixcxr.labels import label_sentences
 
 
@@ -59,3 +60,28 @@ class Report:
     def _confidence(self, start: int, end: int) -> float:
         tokens = self.token_range(start, end)
         return math.exp(sum(self.token_logprobs[i] for i in tokens) / len(tokens)) if tokens else 0.0
+
+
+class Pieces:
+    """Turns tokens into pieces of text that are never taken back; joined they are the report's text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.token_ids: list[int] = []
+        self._shown = ""
+
+    def add(self, token_id: int) -> str:
+        """Return what one more token lets us show; often nothing."""
+        self.token_ids.append(token_id)
+        # an unfinished character decodes to U+FFFD, and trailing space may turn out to end the text
+        safe = self.tokenizer.decode(self.token_ids).lstrip().rstrip("\ufffd").rstrip()
+        return self._show(safe) if len(safe) > len(self._shown) else ""
+
+    def rest(self) -> str:
+        """Return what is left to show when no token follows."""
+        return self._show(self.tokenizer.decode(self.token_ids).strip())
+
+    def _show(self, text: str) -> str:
+        piece = text[len(self._shown) :]
+        self._shown = text
+        return piece

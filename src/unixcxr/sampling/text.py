@@ -6,7 +6,8 @@ Letters: B rows still decoding, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,12 @@ from unixcxr.batch import Batch, Layout, UndTokens
 from unixcxr.errors import ConfigError
 from unixcxr.model.unix import UniX
 from unixcxr.sampling.prefix import Prefix
+
+Ending = Literal["stop", "length"]
+"""Why a text ended: by a stopping token, or at `max_new_tokens`."""
+
+_ROOM = 64
+"""Slots that a batch keeps free for new tokens, and how many holes it bears before it closes them."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +70,92 @@ def decode(
 
     Rows that end leave the batch. A row's tokens depend on its prefix and its seed only.
     """
-    stops = {model.config.tokens.eos, *settings.stop_ids}
-    device = model.latent_in.weight.device
-    rows = list(range(len(seeds)))
-    cache, positions = prefix.cache, list(prefix.positions)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    written: list[list[int]] = [[] for _ in seeds]
-    token_ids = [model.config.tokens.bos] * len(rows)
-    for _ in range(settings.max_new_tokens):
-        output = model(_one_token_batch(token_ids, positions, device), cache)
+    batch = DecodingBatch(model)
+    batch.join(prefix, settings, seeds)
+    while batch.rows:
+        tokens, _ = batch.step()
+        if tokens:
+            yield sorted(tokens, key=lambda token: token.row)
+
+
+@dataclass(eq=False)
+class _Row:
+    """One text being written: where it stands, and how its next token is chosen."""
+
+    row: int
+    settings: TextSettings
+    generator: torch.Generator
+    token_id: int
+    position: int
+    written: list[int] = field(default_factory=list)
+
+
+class DecodingBatch:
+    """Texts being written together; they join and leave between tokens, and none notices the others."""
+
+    def __init__(self, model: UniX) -> None:
+        self.model = model
+        self._rows: list[_Row] = []
+        self._cache = model.new_cache(0, 0)
+        self._num_joined = 0
+
+    @property
+    def rows(self) -> list[int]:
+        """Return the numbers of the rows that have not ended."""
+        return [row.row for row in self._rows]
+
+    def join(self, prefix: Prefix, settings: TextSettings, seeds: Sequence[int]) -> list[int]:
+        """Let every row of a prefix join, each with its own seed; return their numbers. The prefix is copied."""
+        first = self._num_joined
+        self._num_joined += len(seeds)
+        for row, (position, seed) in enumerate(zip(prefix.positions, seeds, strict=True), first):
+            generator = torch.Generator().manual_seed(seed)
+            self._rows.append(_Row(row, settings, generator, self.model.config.tokens.bos, position))
+        self._cache.append(prefix.cache)
+        self._cache.reserve(min(settings.max_new_tokens, _ROOM))
+        return list(range(first, self._num_joined))
+
+    def leave(self, row: int) -> None:
+        """Take out a row that has not ended."""
+        place = self.rows.index(row)
+        self._cache.remove(place)
+        self._rows[place] = self._rows[-1]
+        self._rows.pop()
+        if self._cache.length - int(self._cache.valid.any(0).sum()) >= _ROOM or not self._rows:
+            self._cache.compact()
+
+    @torch.no_grad()
+    def step(self) -> tuple[list[NewToken], dict[int, Ending]]:
+        """Write one more token in every row; return the new tokens, and why the rows that ended did.
+
+        A stopping token is no part of the text. Rows that end leave.
+        """
+        rows = self._rows
+        output = self.model(
+            _one_token_batch(
+                [row.token_id for row in rows],
+                [row.position for row in rows],
+                self.model.latent_in.weight.device,
+            ),
+            self._cache,
+        )
         logits = output.logits.float().cpu()  # B V
         logprobs = logits.log_softmax(-1)
-        chosen = [_choose(logits[i], settings, written[row], generators[row]) for i, row in enumerate(rows)]
-        kept = [i for i, token_id in enumerate(chosen) if token_id not in stops]
-        new = [NewToken(rows[i], chosen[i], float(logprobs[i, chosen[i]])) for i in kept]
-        for token in new:
-            written[token.row].append(token.token_id)
-        if new:
-            yield new
-        if not kept:
-            return
-        if len(kept) < len(rows):
-            cache = cache.select(kept)
-        rows = [rows[i] for i in kept]
-        positions = [positions[i] + 1 for i in kept]
-        token_ids = [token.token_id for token in new]
+        tokens: list[NewToken] = []
+        ended: dict[int, Ending] = {}
+        for place, row in enumerate(rows):
+            chosen = _choose(logits[place], row.settings, row.written, row.generator)
+            if chosen == self.model.config.tokens.eos or chosen in row.settings.stop_ids:
+                ended[row.row] = "stop"
+                continue
+            tokens.append(NewToken(row.row, chosen, float(logprobs[place, chosen])))
+            row.written.append(chosen)
+            row.token_id, row.position = chosen, row.position + 1
+            if len(row.written) == row.settings.max_new_tokens:
+                ended[row.row] = "length"
+        for number in ended:
+            self.leave(number)
+        return tokens, ended
 
 
 def _one_token_batch(token_ids: list[int], positions: list[int], device: torch.device) -> Batch:
