@@ -58,7 +58,9 @@ class ChatServer:
         if action == "invent":
             findings += " Large left pneumothorax."
         if action == "lose":
-            findings = findings.split(". ", 1)[1]
+            findings = findings.rsplit(". ", 1)[0] + "."
+        if action == "reword":
+            findings += " The ribs are intact."
         text = json.dumps({"findings": findings, "impression": impression})
         if action == "malformed answer":
             return text[: len(text) // 2]

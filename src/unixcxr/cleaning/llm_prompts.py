@@ -49,7 +49,7 @@ _USER_MARK = "=== user ==="
 _VERSION = re.compile(r"version: (\w+)\n")
 _FENCE = re.compile(r"```(?:json)?|<think>.*?</think>", re.DOTALL)
 _SECTIONS = re.compile(
-    r"\s*\W*findings\W*:\W*(?P<findings>.*?)\s*(?:\bimpression\W*:\W*(?P<impression>.*))?",
+    r"\s*[*#]*findings[*]*:[*]*(?P<findings>.*?)(?:\n\s*[*#]*impression[*]*:[*]*(?P<impression>.*))?",
     re.DOTALL | re.IGNORECASE,
 )
 

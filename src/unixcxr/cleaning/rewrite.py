@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from unixcxr.cleaning.judge import Verdict, judge_report, judge_texts, report_text
 from unixcxr.cleaning.llm import Answer, ChatClient, RequestRefusedError, ServerUnavailableError, Usage
@@ -29,11 +29,9 @@ from unixcxr.cleaning.llm_prompts import (
     read_judgement,
     read_rewriting,
 )
+from unixcxr.cleaning.rules import CleanReport, clean_report
 from unixcxr.config.rewriting import RewritingConfig
 from unixcxr.records import Change
-
-if TYPE_CHECKING:
-    from unixcxr.cleaning.rules import CleanReport
 
 T = TypeVar("T")
 _LOOK_AHEAD = 4
@@ -77,8 +75,6 @@ class RulesRewriter:
 
     def rewrite(self, study_id: str, raw_report: str) -> CleanReport | Rejection:
         """Clean one report by rules; reject it with the judge's complaints where meaning was lost."""
-        from unixcxr.cleaning.rules import clean_report
-
         clean = clean_report(raw_report)
         verdict = judge_report(raw_report, clean)
         return clean if verdict.accepted else rejection(verdict)
@@ -190,7 +186,7 @@ class LlmRewriter:
         return Trace(study_id, raw_report, tuple(attempts), outcome)
 
     def _attempts(self, raw: str) -> Iterator[Attempt]:
-        """Ask until an answer is accepted, each time with the last answer and the complaints about it."""
+        """Ask until an answer is accepted, each time with the earlier answers and the complaints about them."""
         messages = self._prompts.rewriting(raw)
         for _ in range(self.settings.max_rewrites):
             answer = self._client.ask(messages, REWRITE_SCHEMA, self.settings.model, self._prompts.digest)
@@ -198,8 +194,7 @@ class LlmRewriter:
             yield attempt
             if attempt.verdict.accepted:
                 return
-            correction = self._prompts.correction(answer.content, attempt.verdict.complaints)
-            messages = [*self._prompts.rewriting(raw), *correction]
+            messages += self._prompts.correction(answer.content, attempt.verdict.complaints)
 
     def _judged(self, raw: str, answer: Answer) -> Attempt:
         """Judge an answer by its form, then by the rules, then by the model; the first to object decides."""
@@ -232,8 +227,6 @@ class LlmRewriter:
         return Verdict(False, (f"no usable judgement: {problem}",), ("unusable judgement",))
 
     def _outcome(self, raw: str, attempts: Sequence[Attempt]) -> CleanReport | Rejection:
-        from unixcxr.cleaning.rules import CleanReport
-
         last = attempts[-1]
         if not last.verdict.accepted:
             complaints = "; ".join(last.verdict.complaints)
