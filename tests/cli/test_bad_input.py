@@ -151,11 +151,12 @@ def test_a_reader_that_leaves_early_is_no_error(place: Path) -> None:
 
 
 def test_a_write_that_fails_halfway_leaves_nothing(unixcxr, place: Path, monkeypatch) -> None:
-    def save(self, target, **options) -> None:
-        Path(target).write_bytes(b"half of a pict")
+    def write_bytes(self, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     before = snapshot(place)
     ran = unixcxr("draw", "Normal.", "--model", "model", "--out", "a.png")
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
