@@ -91,7 +91,7 @@ def test_a_picked_cache_is_its_own() -> None:
     feed(MODEL, cache, [prefix])
     before = [k.clone() for k in cache.keys]
     feed(MODEL, cache.select([0]), [tiny.example(tiny.text(1, 2, 3))], [5])
-    assert cache.length == before[0].shape[2] - ROOM + 5 == 5
+    assert cache.length == 5
     assert all(torch.equal(a, b) for a, b in zip(cache.keys, before, strict=True))
 
 

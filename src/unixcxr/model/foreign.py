@@ -63,6 +63,9 @@ _WHOLE = {
     "vit_model.vision_tower.pos_embed": "vision.positions",
 }
 _UNUSED = ("vit_model.vision_tower.attn_pool.", "vit_pos_embed.", "language_model.model.repa_loss_fn.")
+_NEW_TO_JANUS = re.compile(
+    r"blocks\.\d+\.(und|gen)\.([qk]_norm\.weight|[qkv]_proj\.bias)|time_embed\..+|latent_(in|out)\..+|latent_positions"
+)
 _JANUS_UNUSED = ("gen_vision_model.", "gen_aligner.", "gen_head.", "gen_embed.")
 
 LICENCE_NOTE = "The weights keep the licence of their release."
@@ -144,6 +147,29 @@ def is_unused_in_janus(name: str) -> bool:
     return name.startswith(_JANUS_UNUSED) or name.startswith("vision_model.vision_tower.attn_pool.")
 
 
+def is_new_to_janus(name: str) -> bool:
+    """Say whether one of our tensors has no source in a Janus-Pro model: drawing, QK-norms, projection biases."""
+    return _NEW_TO_JANUS.fullmatch(name) is not None
+
+
+def require_releasable(config: ModelConfig) -> None:
+    """Raise ModelError when the released layout cannot say what this config says."""
+    transformer, vision, autoencoder = config.transformer, config.vision, config.autoencoder
+    fixed = {
+        "a kl autoencoder": isinstance(autoencoder, KlAutoencoderConfig)
+        and (autoencoder.scale, autoencoder.shift) == (KlAutoencoderConfig.scale, KlAutoencoderConfig.shift),
+        "a patch stem": vision.stem == "patch" and vision.norm_eps == VisionConfig.norm_eps,
+        "projection biases": transformer.qkv_bias,
+        "an own text head": not transformer.tied_text_head,
+    }
+    lacking = [name for name, holds in fixed.items() if not holds]
+    if lacking:
+        raise ModelError(
+            f"model {config.name!r} has no place in the released layout, which has {', '.join(fixed)}; "
+            f"this one is without {', '.join(lacking)} as released"
+        )
+
+
 def released_config(
     shapes: Shapes, values: Mapping[str, Any], autoencoder: KlAutoencoderConfig
 ) -> ModelConfig:
@@ -216,6 +242,8 @@ def released_json(config: ModelConfig) -> dict[str, Any]:
             "num_key_value_heads": size.num_kv_heads,
             "vocab_size": size.vocab_size,
             "max_position_embeddings": size.context_length,
+            "rope_theta": size.rope_theta,
+            "rms_norm_eps": size.norm_eps,
         },
         "vision_config": {
             "cls": "CLIPVisionTower",
@@ -240,6 +268,7 @@ def released_json(config: ModelConfig) -> dict[str, Any]:
                 "projector_type": "mlp_gelu",
             },
         },
+        "interpolate_pos": config.stretch_positions,
         "oracle": {
             "new_token_ids": {
                 "bos_token_id": config.tokens.bos,
@@ -263,9 +292,7 @@ def _transformer_config(shapes: Shapes, values: Mapping[str, Any]) -> Transforme
     language = values.get("language_config") or values.get("llm_config") or {}
     layer = "language_model.model.layers.{}.self_attn."
     vocab_size, width = shapes["language_model.model.embed_tokens.weight"]
-    num_layers = 0
-    while layer.format(num_layers) + "q_proj.weight" in shapes:
-        num_layers += 1
+    num_layers = _count_blocks(shapes, "language_model.model.layers.")
     first = layer.format(0)
     if first + "q_norm.weight" in shapes:
         head_size = shapes[first + "q_norm.weight"][0]
@@ -285,13 +312,16 @@ def _transformer_config(shapes: Shapes, values: Mapping[str, Any]) -> Transforme
     )
 
 
+def _count_blocks(shapes: Shapes, prefix: str) -> int:
+    """Count numbered blocks by the highest number, so that a missing tensor leaves no shorter model."""
+    return 1 + max(int(n.removeprefix(prefix).split(".")[0]) for n in shapes if n.startswith(prefix))
+
+
 def _vision_config(shapes: Shapes, values: Mapping[str, Any], prefix: str) -> VisionConfig:
     tower = f"{prefix}.vision_tower."
     width, channels, patch_size, _ = shapes[tower + "patch_embed.proj.weight"]
     num_tokens = shapes[tower + "pos_embed"][1]
-    num_layers = 0
-    while f"{tower}blocks.{num_layers}.norm1.weight" in shapes:
-        num_layers += 1
+    num_layers = _count_blocks(shapes, f"{tower}blocks.")
     params = values.get("vision_config", {}).get("params", {})
     heads = params.get("heads") or values.get("vit_config", {}).get("num_attention_heads") or width // 64
     return VisionConfig(

@@ -101,21 +101,26 @@ class UniX(nn.Module):
 
 
 def initialise(model: UniX, generator: torch.Generator) -> UniX:
-    """Draw new weights for training from scratch, and return the model.
-
-    Normal 0.02 for matrices (residual outputs scaled by depth), zeros for biases and for the velocity head,
-    so that the first predicted velocity is zero.
-    """
-    depth_scale = (2 * model.config.transformer.num_layers) ** -0.5
+    """Draw new weights for training from scratch, and return the model."""
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or parameter.ndim < 2:
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            continue
-        if parameter.ndim == 4:  # convolutions of the stem
-            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
-            continue
-        scale = depth_scale if name.endswith(("o_proj.weight", "down.weight")) else 1.0
-        nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
-    nn.init.zeros_(model.latent_out.weight)
+        if parameter.requires_grad:
+            draw_parameter(name, parameter, model.config.transformer.num_layers, generator)
     return model
+
+
+@torch.no_grad()
+def draw_parameter(name: str, parameter: Tensor, num_layers: int, generator: torch.Generator) -> Tensor:
+    """Fill one parameter, by its name in `UniX`, with a starting value, and return it.
+
+    Normal 0.02 for matrices (residual outputs scaled by depth), ones for norms, zeros for biases and for the
+    velocity head, so that the first predicted velocity is zero.
+    """
+    if parameter.ndim < 2:
+        return parameter.zero_() if name.endswith("bias") else parameter.fill_(1.0)
+    if name == "latent_out.weight":
+        return parameter.zero_()
+    if parameter.ndim == 4:  # convolutions of the stem
+        return nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+    is_residual_output = name.endswith(("o_proj.weight", "down.weight"))
+    scale = (2 * num_layers) ** -0.5 if is_residual_output else 1.0
+    return nn.init.normal_(parameter, std=0.02 * scale, generator=generator)

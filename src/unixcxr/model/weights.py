@@ -1,14 +1,14 @@
 """Model directories: native, released UniX and Janus-Pro ones recognised by one loader.
 
 Tensors stay memory-mapped until they land, once, in their device and dtype; a tensor that is already right is
-used from the map itself. Nothing is unpickled beyond plain tensors (`torch.load(weights_only=True)`).
+used from the map itself.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,7 +27,8 @@ from unixcxr.errors import ModelError, OutputError, WeightsError
 from unixcxr.model import foreign
 from unixcxr.model.autoencoder import Autoencoder, build_autoencoder
 from unixcxr.model.layers import sincos_table
-from unixcxr.model.unix import UniX, initialise
+from unixcxr.model.tensor_files import INCOMPLETE, TensorFile, open_model_tensors, open_tensors, read_json
+from unixcxr.model.unix import UniX, draw_parameter
 from unixcxr.runtime import find_model_dir
 
 CONFIG, MODEL, AUTOENCODER, TOKENIZER = (
@@ -38,24 +39,22 @@ CONFIG, MODEL, AUTOENCODER, TOKENIZER = (
 )
 CARD, EXTRAS = "README.md", "released_extras.safetensors"
 
-
-@dataclass(frozen=True)
-class TensorFile:
-    """One weights file whose tensors are read on demand: shapes first, data when asked for."""
-
-    shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], Tensor]
+Reader = Callable[[], Tensor]
+"""Reads one tensor from its file."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What a directory holds: which layout, its config, and its tensors under our names."""
+    """What a directory holds: which layout, its config, and its tensors under our names.
+
+    A Janus-Pro directory has no autoencoder.
+    """
 
     layout: str
     directory: Path
     config: ModelConfig
-    tensors: dict[str, Callable[[], Tensor]]
-    autoencoder: TensorFile
+    tensors: dict[str, Reader]
+    autoencoder: TensorFile | None
     unexpected: list[str]
 
 
@@ -82,14 +81,13 @@ def load_model(
     config = files.config
     if rope_frequencies is not None:
         config = replace(config, transformer=replace(config.transformer, rope_frequencies=rope_frequencies))
-    state: dict[str, Tensor] = {}
+    with torch.device("meta"):
+        model = UniX(config)
+    tensors = dict(files.tensors)
     if files.layout == "janus":
-        model = initialise(UniX(config), torch.Generator().manual_seed(seed))
-        state = dict(model.state_dict())
-    else:
-        with torch.device("meta"):
-            model = UniX(config)
-    _land(model, files.tensors, files.unexpected, files.directory, device, dtype, state)
+        drawn_in = dtype or tensors["embed_tokens.weight"]().dtype
+        tensors = _fresh_tensors(model, drawn_in, torch.Generator().manual_seed(seed)) | tensors
+    _land(model, tensors, files.unexpected, files.directory, device, dtype)
     return model.eval()
 
 
@@ -98,13 +96,16 @@ def load_autoencoder(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = torch.float32,
 ) -> Autoencoder:
-    """Load the autoencoder of a model directory in eval mode."""
+    """Load the autoencoder of a model directory in eval mode.
+
+    Raises WeightsError as `load_model` does, and ModelError for a Janus-Pro directory, which has none.
+    """
     files = open_model(path)
+    if files.autoencoder is None:
+        raise ModelError(f"{path}: a Janus-Pro directory has no autoencoder; take a UniX model's")
     with torch.device("meta"):
         autoencoder = build_autoencoder(files.config.autoencoder)
-    source = files.autoencoder
-    readers = {name: _reader(source, name) for name in source.shapes if not name.startswith("loss.")}
-    _land(autoencoder, readers, [], files.directory, device, dtype, {})
+    _land(autoencoder, _readers(files.autoencoder), [], files.directory, device, dtype)
     return autoencoder.eval()
 
 
@@ -128,10 +129,10 @@ def open_model(path: str | os.PathLike[str]) -> ModelFiles:
     Raises ModelError or WeightsError saying what is missing or damaged.
     """
     directory = find_model_dir(path)
-    values = _read_json(directory / CONFIG)
+    values = read_json(directory / CONFIG)
     if "format_version" in values:
         return _open_native(directory, values)
-    source = _open_weights(directory)
+    source = open_model_tensors(directory)
     if foreign.is_released(source.shapes):
         return _open_released(directory, values, source)
     if foreign.is_janus(source.shapes):
@@ -139,35 +140,34 @@ def open_model(path: str | os.PathLike[str]) -> ModelFiles:
     raise ModelError(f"{directory}: neither a native, a released UniX nor a Janus-Pro model directory")
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str) -> Path:
-    """Rewrite a model directory as "native" or "released", tensors unchanged in value and dtype.
+def convert(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], to: Literal["native", "released"]
+) -> Path:
+    """Rewrite a model directory in the other layout, tensors unchanged in value and dtype.
 
     Tensors of the release that play no part travel along in a file of their own, so that there and back is
-    bit-exact. Raises ModelError when the architecture has no place in the released layout.
+    bit-exact. Raises ModelError when the released layout has no place for the architecture.
     """
     files = open_model(source)
     directory = Path(target)
     if directory.exists() and any(directory.iterdir()):
         raise OutputError(f"{directory}: not empty; give a new directory")
-    if files.layout == "janus":
+    if files.autoencoder is None:
         raise ModelError(
             f"{source}: a Janus-Pro directory starts a training; there is no UniX model in it to convert"
         )
+    if files.layout == to:
+        raise ModelError(f"{source}: in the {to} layout already; copy the directory")
     if files.unexpected:
         raise WeightsError(f"{source}: unexpected tensors: {_listed(files.unexpected)}")
     tensors = {name: read() for name, read in files.tensors.items()}
-    autoencoder = {
-        n: files.autoencoder.read(n) for n in files.autoencoder.shapes if not n.startswith("loss.")
-    }
+    autoencoder = {name: read() for name, read in _readers(files.autoencoder).items()}
     extras = _unused_tensors(files)
     if to == "native":
         card = f"# {files.config.name}\n\nConverted from the released layout. {foreign.LICENCE_NOTE}\n"
         parts = {MODEL: tensors, AUTOENCODER: autoencoder} | ({EXTRAS: extras} if extras else {})
         return _write_native(directory, files.config, parts, files.directory / TOKENIZER, card, None)
-    if not isinstance(files.config.autoencoder, KlAutoencoderConfig) or files.config.vision.stem != "patch":
-        raise ModelError(
-            f"{source}: only a model with a patch stem and a kl autoencoder has a released layout"
-        )
+    foreign.require_releasable(files.config)
     renamed = {foreign.released_name(name): tensor for name, tensor in tensors.items()}
     renamed["vit_model.vision_tower.pos_embed"] = renamed["vit_model.vision_tower.pos_embed"][None]
     if foreign.VIT_POSITIONS not in extras:
@@ -179,54 +179,90 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
 
 def _open_native(directory: Path, values: dict[str, Any]) -> ModelFiles:
     config = from_mapping(ModelConfig, values, source=str(directory / CONFIG))
-    source = _open_safetensors(directory / MODEL)
-    readers = {name: _reader(source, name) for name in source.shapes}
-    return ModelFiles("native", directory, config, readers, _open_safetensors(directory / AUTOENCODER), [])
+    tensors = _readers(open_tensors(directory / MODEL))
+    return ModelFiles("native", directory, config, tensors, open_tensors(directory / AUTOENCODER), [])
 
 
 def _open_released(directory: Path, values: dict[str, Any], source: TensorFile) -> ModelFiles:
-    autoencoder = _open_weights_file(_released_autoencoder_path(directory, values))
-    autoencoder = _without_prefix(autoencoder)
-    config = foreign.released_config(source.shapes, values, foreign.kl_autoencoder_config(autoencoder.shapes))
-    readers: dict[str, Callable[[], Tensor]] = {}
+    path = _released_autoencoder_path(directory, values)
+    # a whole latent-diffusion checkpoint holds its autoencoder below a prefix, and what it was trained with
+    autoencoder = open_tensors(path).below("first_stage_model.").without("loss.")
+    with _described_by(path):
+        autoencoder_config = foreign.kl_autoencoder_config(autoencoder.shapes)
+    with _described_by(directory):
+        config = foreign.released_config(source.shapes, values, autoencoder_config)
+    tensors: dict[str, Reader] = {}
     unexpected = []
     for name in source.shapes:
         ours = foreign.native_name(name)
         if ours is not None:
-            readers[ours] = _reader(source, name, squeeze=ours == "vision.positions")
+            tensors[ours] = _reader(source, name, squeeze=ours == "vision.positions")
         elif not foreign.is_unused(name):
             unexpected.append(name)
-    return ModelFiles("released", directory, config, readers, autoencoder, unexpected)
+    return ModelFiles("released", directory, config, tensors, autoencoder, unexpected)
 
 
 def _open_janus(directory: Path, values: dict[str, Any], source: TensorFile) -> ModelFiles:
-    config = foreign.released_config(source.shapes, values, KlAutoencoderConfig())
-    readers: dict[str, Callable[[], Tensor]] = {}
+    with _described_by(directory):
+        config = foreign.released_config(source.shapes, values, KlAutoencoderConfig())
+    tensors: dict[str, Reader] = {}
     unexpected = []
     for name in source.shapes:
-        for ours in foreign.janus_names(name):
-            readers[ours] = _reader(source, name, squeeze=ours == "vision.positions")
-        if not foreign.janus_names(name) and not foreign.is_unused_in_janus(name):
+        names = foreign.janus_names(name)
+        for stream, ours in enumerate(names):
+            # the second stream is a copy: both are trained, each its own way
+            tensors[ours] = _reader(source, name, squeeze=ours == "vision.positions", copy=stream > 0)
+        if not names and not foreign.is_unused_in_janus(name):
             unexpected.append(name)
-    return ModelFiles("janus", directory, config, readers, TensorFile({}, _no_tensor), unexpected)
+    return ModelFiles("janus", directory, config, tensors, None, unexpected)
+
+
+@contextmanager
+def _described_by(path: Path) -> Iterator[None]:
+    """Turn sizes that cannot be read off tensors and config.json into an error that says which."""
+    try:
+        yield
+    except KeyError as error:
+        raise WeightsError(f"{path}: {error.args[0]} is missing; {INCOMPLETE}") from None
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            f"{path}: weights and config.json describe no model that can be built: {reason}"
+        ) from None
+
+
+def _fresh_tensors(model: UniX, dtype: torch.dtype, generator: torch.Generator) -> dict[str, Reader]:
+    """Draw anew what a Janus-Pro model does not have."""
+    config = model.config
+
+    def draw(name: str, shape: torch.Size) -> Tensor:
+        if name == "latent_positions":
+            return sincos_table(config.transformer.width, config.latent_grid).to(dtype)
+        return draw_parameter(name, torch.empty(shape, dtype=dtype), config.transformer.num_layers, generator)
+
+    return {
+        name: functools.partial(draw, name, tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if foreign.is_new_to_janus(name)
+    }
 
 
 def _land(
     module: nn.Module,
-    readers: Mapping[str, Callable[[], Tensor]],
+    readers: Mapping[str, Reader],
     unexpected: list[str],
     directory: Path,
     device: torch.device | str,
     dtype: torch.dtype | None,
-    state: dict[str, Tensor],
 ) -> None:
-    """Put every tensor into the module, once, as it is to be; `state` holds what may stay missing."""
+    """Put every tensor into the module, once, as it is to be."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     extra = sorted([*unexpected, *(readers.keys() - expected.keys())])
-    missing = sorted(expected.keys() - readers.keys() - state.keys())
+    missing = sorted(expected.keys() - readers.keys())
     problems = [f"unexpected {_listed(extra)}"] if extra else []
     problems += [f"missing {_listed(missing)}"] if missing else []
     misshaped = []
+    state: dict[str, Tensor] = {}
     for name in sorted(readers.keys() & expected.keys()):
         tensor = readers[name]()
         if tuple(tensor.shape) != expected[name]:
@@ -239,61 +275,6 @@ def _land(
     module.load_state_dict(state, assign=True)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name != "latent_positions")
-
-
-def _open_weights(directory: Path) -> TensorFile:
-    """Open the model weights of a foreign directory: one file or shards, safetensors before torch pickles."""
-    for index_name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (directory / index_name).exists() and not (directory / MODEL).exists():
-            shards = sorted(set(_read_json(directory / index_name)["weight_map"].values()))
-            return _joined([_open_weights_file(directory / shard) for shard in shards])
-    for name in (MODEL, "pytorch_model.bin"):
-        if (directory / name).exists():
-            return _open_weights_file(directory / name)
-    raise ModelError(f"{directory}: no {MODEL} in it; is the download complete? (unixcxr pull resumes one)")
-
-
-def _open_weights_file(path: Path) -> TensorFile:
-    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
-
-
-def _open_safetensors(path: Path) -> TensorFile:
-    if not path.exists():
-        raise ModelError(f"{path}: missing; is the download complete? (unixcxr pull resumes one)")
-    try:
-        file = safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path}: damaged or cut short ({error}); fetch it again with unixcxr pull"
-        ) from None
-    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    return TensorFile(shapes, file.get_tensor)
-
-
-def _open_pickle(path: Path) -> TensorFile:
-    if not path.exists():
-        raise ModelError(f"{path}: missing; is the download complete? (unixcxr pull resumes one)")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: not a plain tensor checkpoint, or cut short ({reason})") from None
-    tensors: dict[str, Tensor] = content.get("state_dict", content)
-    return TensorFile({name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
-
-
-def _joined(files: list[TensorFile]) -> TensorFile:
-    home = {name: file for file in files for name in file.shapes}
-    shapes = {name: file.shapes[name] for name, file in home.items()}
-    return TensorFile(shapes, lambda name: home[name].read(name))
-
-
-def _without_prefix(file: TensorFile, prefix: str = "first_stage_model.") -> TensorFile:
-    """Strip the prefix that a whole latent-diffusion checkpoint puts before its autoencoder."""
-    if not any(name.startswith(prefix) for name in file.shapes):
-        return file
-    shapes = {n.removeprefix(prefix): s for n, s in file.shapes.items() if n.startswith(prefix)}
-    return TensorFile(shapes, lambda name: file.read(prefix + name))
 
 
 def _released_autoencoder_path(directory: Path, values: Mapping[str, Any]) -> Path:
@@ -309,21 +290,25 @@ def _released_autoencoder_path(directory: Path, values: Mapping[str, Any]) -> Pa
     return path
 
 
-def _reader(source: TensorFile, name: str, squeeze: bool = False) -> Callable[[], Tensor]:
-    return lambda: source.read(name)[0] if squeeze else source.read(name)
+def _readers(source: TensorFile) -> dict[str, Reader]:
+    return {name: _reader(source, name) for name in source.shapes}
 
 
-def _no_tensor(name: str) -> Tensor:
-    raise ModelError(f"no autoencoder in a Janus-Pro directory (asked for {name}); train or name one")
+def _reader(source: TensorFile, name: str, squeeze: bool = False, copy: bool = False) -> Reader:
+    def read() -> Tensor:
+        tensor = source.read(name)
+        tensor = tensor[0] if squeeze else tensor
+        return tensor.clone() if copy else tensor
+
+    return read
 
 
 def _unused_tensors(files: ModelFiles) -> dict[str, Tensor]:
     if files.layout == "released":
-        source = _open_weights(files.directory)
+        source = open_model_tensors(files.directory)
         return {name: source.read(name) for name in source.shapes if foreign.is_unused(name)}
     if (files.directory / EXTRAS).exists():
-        extras = _open_safetensors(files.directory / EXTRAS)
-        return {name: extras.read(name) for name in extras.shapes}
+        return {name: read() for name, read in _readers(open_tensors(files.directory / EXTRAS)).items()}
     return {}
 
 
@@ -351,7 +336,7 @@ def _write_released(
     with _writing(directory) as partial:
         save_file(_plain(tensors, None), partial / MODEL)
         (partial / "vae").mkdir()
-        torch.save({"state_dict": _plain(autoencoder, None)}, partial / "vae" / "kl-f16d16.ckpt")
+        _save_checkpoint({"state_dict": _plain(autoencoder, None)}, partial / "vae" / "kl-f16d16.ckpt")
         shutil.copyfile(files.directory / TOKENIZER, partial / TOKENIZER)
         settings = {"add_bos_token": config.tokens.doubled_bos, "tokenizer_class": "LlamaTokenizerFast"}
         (partial / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -360,17 +345,31 @@ def _write_released(
     return directory
 
 
+def _save_checkpoint(content: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # what torch's writer makes of a full disk
+        raise OSError(str(error).partition("\n")[0]) from error
+
+
 @contextmanager
 def _writing(directory: Path) -> Iterator[Path]:
-    """Give a temporary directory that takes the place of `directory` when all is written, else vanishes."""
-    partial = directory.with_name(directory.name + ".partial")
+    """Give a temporary directory that takes the place of `directory` when all is written, else vanishes.
+
+    An older model there is replaced; a directory of anything else is refused.
+    """
+    if directory.exists() and any(directory.iterdir()) and not (directory / CONFIG).exists():
+        raise OutputError(f"{directory}: not empty and no model directory; give a new directory")
+    partial, replaced = (directory.with_name(directory.name + suffix) for suffix in (".partial", ".replaced"))
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         if directory.exists():
-            shutil.rmtree(directory)
+            shutil.rmtree(replaced, ignore_errors=True)
+            directory.replace(replaced)
         partial.replace(directory)
+        shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{directory}: cannot write the model ({error}); free space or choose another place"
@@ -385,16 +384,6 @@ def _plain(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str
         name: tensor.detach().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in tensors.items()
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ModelError(f"{path}: missing; a model directory holds a {path.name}")
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not JSON ({error}); fetch the model again") from None
-    return values
 
 
 def _listed(names: list[str]) -> str:
