@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -103,8 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "slow":
             time.sleep(1.0)
         if action == "drop":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
             return
         if action in ("429", "500", "401", "400", "404"):
             extra = {"Retry-After": chat.retry_after} if action == "429" else {}
@@ -116,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         reply: Any = {
             "id": "chatcmpl-1",
             "object": "chat.completion",
+            "created": 1_700_000_000,
             "model": body["model"],
             "choices": [
                 {

@@ -185,7 +185,7 @@ class ChatClient:
             "model": model,
             "messages": list(messages),
             "temperature": settings.temperature,
-            "max_tokens": settings.max_answer_tokens,
+            settings.answer_limit_name: settings.max_answer_tokens,
         }
         if settings.structured_output == "json_schema":
             described = {"name": schema.get("title", "answer"), "strict": True, "schema": schema}

@@ -37,6 +37,7 @@ class RewritingConfig:
     """One OpenAI-compatible server and how to use it.
 
     `base_url` ends before "/chat/completions" (usually in "/v1"). An empty `judge_model` judges with `model`.
+    `answer_limit_name` is the field that carries `max_answer_tokens` (some servers know only the newer one).
     A limit of 0 is no limit. `max_rewrites` counts the first try; `max_tries` counts the requests behind one
     answer when the server fails; after `give_up_after` answers in a row that never came, no more are asked for.
     """
@@ -47,6 +48,7 @@ class RewritingConfig:
     judge_with_model: bool = True
     temperature: NotNegative = 0.0
     max_answer_tokens: Count = 2048
+    answer_limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
     max_rewrites: Count = 3
     concurrency: Count = 4
