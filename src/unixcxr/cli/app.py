@@ -54,7 +54,8 @@ def _global_options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; an error of ours becomes one line on standard error."""
     try:
-        code = app(list(arguments) or ["--help"], prog_name="unixcxr", standalone_mode=False)
+        with warnings.catch_warnings():
+            code = app(list(arguments) or ["--help"], prog_name="unixcxr", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except typer.TyperException as error:
@@ -77,6 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print_error("stopped")
         return 130
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _forget_output() -> None:
