@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from unixcxr.sampling.picture import Picture
 from unixcxr.sampling.prefix import encode_prefix
 from unixcxr.sampling.report import Pieces, Report
 from unixcxr.sampling.text import NewToken, TextSettings, decode
+
+Item = TypeVar("Item")
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -92,14 +94,12 @@ class Engine:
         `settings` are the fields of `TextSettings`, such as `max_new_tokens` and `temperature`. `seeds` are used
         as given, one an image, and matter only when sampling.
         """
-        seeds = list(seeds) if seeds is not None else list(range(len(images)))
-        if prompt is None or isinstance(prompt, str):
-            prompt = [self.config.sampling.report_prompt if prompt is None else prompt] * len(images)
-        prompts = list(prompt)
+        seeds = _one_each("seeds", range(len(images)) if seeds is None else seeds, len(images))
+        prompt = self.config.sampling.report_prompt if prompt is None else prompt
+        prompts = _one_each("prompts", prompt, len(images))
         how = self.text_settings(settings)
         reports: list[Report] = []
-        for first in range(0, len(images), batch_size):
-            chosen = slice(first, first + batch_size)
+        for chosen in _groups(len(images), batch_size):
             tokens: dict[int, list[tuple[int, float]]] = {}
             arrays = [read_image(image) for image in images[chosen]]
             for step in self._decode(arrays, prompts[chosen], how, seeds[chosen]):
@@ -141,7 +141,7 @@ class Engine:
             [text],
             seeds=[seed],
             noise=None if noise is None else noise[None],
-            image_contexts=None if image_context is None else [image_context],
+            image_context=image_context,
             **options,
         )[0]
 
@@ -151,7 +151,7 @@ class Engine:
         *,
         seeds: Sequence[int] | None = None,
         noise: Float[Tensor, "B G C"] | None = None,
-        image_contexts: Sequence[str] | None = None,
+        image_context: str | Sequence[str] | None = None,
         size_px: int | tuple[int, int] | None = None,
         batch_size: int = 4,
         progress: Progress | None = None,
@@ -159,32 +159,33 @@ class Engine:
     ) -> list[Picture]:
         """Draw radiographs from texts, each from its own seed (or `noise`, row-major over the latent grid).
 
-        `settings` are the fields of `DrawSettings`. `image_contexts` are the texts of the image-unconditional
-        rows, which `image_guidance_scale` pushes away from; by default each text itself. `size_px` is one side or
-        (height, width).
+        `settings` are the fields of `DrawSettings`. `image_context` is the text of the image-unconditional row,
+        one for all or one a text, which `image_guidance_scale` pushes away from; by default the text itself.
+        `size_px` is one side or (height, width). The renormalisation "global_batch" draws all in one batch.
         """
         how = self.draw_settings(settings)
         grid = self.latent_grid(size_px)
-        seeds = list(seeds) if seeds is not None else list(range(len(texts)))
-        conditions = self.conditions(texts, image_contexts)
+        seeds = _one_each("seeds", range(len(texts)) if seeds is None else seeds, len(texts))
+        if image_context is not None:
+            if how.image_guidance_scale == 1:
+                raise ConfigError(
+                    "image_context has no effect while image_guidance_scale is 1; set it above 1"
+                )
+            image_context = _one_each("image contexts", image_context, len(texts))
+        conditions = self.conditions(texts, image_context)
         noise = self.noise(seeds, grid) if noise is None else noise
         if noise.shape != (len(texts), grid[0] * grid[1], self.config.autoencoder.latent_channels):
             raise ConfigError(
                 f"noise of shape {list(noise.shape)} does not fit {len(texts)} latents of grid {grid}"
             )
+        groups = _groups(len(texts), max(1, len(texts)) if how.renorm == "global_batch" else batch_size)
         pictures: list[Picture] = []
-        for first in range(0, len(texts), batch_size):
-            chosen = slice(first, first + batch_size)
-            latents = draw_latents(
-                self.model,
-                conditions[chosen],
-                noise[chosen],
-                grid,
-                how,
-                _step_counter(progress, first // batch_size, -(-len(texts) // batch_size), how.num_steps),
-            )
-            for text, seed, latent in zip(texts[chosen], seeds[chosen], latents, strict=True):
-                pictures.append(self.finish_picture(latent, grid, text, seed, how))
+        for index, chosen in enumerate(groups):
+            on_step = _step_counter(progress, index, len(groups), how.num_steps)
+            latents = draw_latents(self.model, conditions[chosen], noise[chosen], grid, how, on_step)
+            for place, latent in enumerate(latents, chosen.start):
+                context = None if image_context is None else image_context[place]
+                pictures.append(self.finish_picture(latent, grid, texts[place], seeds[place], how, context))
         return pictures
 
     def decode_latent(
@@ -233,14 +234,13 @@ class Engine:
         examples = [self.reading(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
         for prompt in prompts:
             self.check_room(prompt, settings)
-        prefix = encode_prefix(self.model, examples, settings.max_new_tokens)
+        prefix = encode_prefix(self.model, examples, 0)  # the decoding batch copies it and makes room itself
         return decode(self.model, prefix, settings, seeds)
 
     def check_room(self, prompt: str, settings: TextSettings) -> int:
         """Return the tokens of image and prompt. Raises PromptError when a report does not fit behind them."""
-        num_given = (
-            len(self._prompt_ids(prompt)) + self.config.vision.num_tokens + 4
-        )  # two markers, start, end
+        markers = 4  # around the image and around the prompt
+        num_given = len(self._prompt_ids(prompt)) + self.config.vision.num_tokens + markers
         room = self.config.transformer.context_length - num_given
         if settings.max_new_tokens > room:
             raise PromptError(
@@ -280,11 +280,10 @@ class Engine:
         def example(text: str) -> Example:
             return Example((TextSegment(self._prompt_ids(text)),))
 
-        full = {text: example(text) for text in texts}
         if image_contexts is None:
-            return [Conditions(full[text]) for text in texts]
+            return [Conditions(example(text)) for text in texts]
         return [
-            Conditions(full[text], image_free=example(context))
+            Conditions(example(text), image_free=example(context))
             for text, context in zip(texts, image_contexts, strict=True)
         ]
 
@@ -314,13 +313,19 @@ class Engine:
 
     def noise(self, seeds: Sequence[int], grid: tuple[int, int]) -> Float[Tensor, "B G C"]:
         """Return the noise that each seed starts from."""
-        shape = (grid[0] * grid[1], self.config.autoencoder.latent_channels)
-        return torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
+        noise = torch.empty(len(seeds), grid[0] * grid[1], self.config.autoencoder.latent_channels)
+        for row, seed in zip(noise, seeds, strict=True):
+            row.normal_(generator=torch.Generator().manual_seed(seed))
+        return noise
 
     def finish_picture(
-        self, latent: Float[Tensor, "G C"], grid: tuple[int, int], text: str, seed: int, how: DrawSettings
+        self,
+        latent: Float[Tensor, "G C"],
+        grid: tuple[int, int],
+        text: str,
+        seed: int,
+        how: DrawSettings,
+        image_context: str | None = None,
     ) -> Picture:
         """Decode a finished latent into a picture with what it takes to draw it again."""
         pixels = self.decode_latent(latent, grid)
@@ -330,6 +335,7 @@ class Engine:
             "dtype": str(self.model.latent_in.weight.dtype).removeprefix("torch."),
             "size_px": tuple(side * self.config.autoencoder.downsample for side in grid),
             **asdict(how),
+            **({} if image_context is None else {"image_context": image_context}),
         }
         return Picture(
             image=Image.fromarray(latent_output_to_image(pixels)),
@@ -352,12 +358,18 @@ class Engine:
         whole = self.tokenizer.decode(token_ids)
         lead = len(whole) - len(whole.lstrip())
         text = whole.strip()
-        ends = (len(self.tokenizer.decode(token_ids[: i + 1])) - lead for i in range(len(token_ids)))
+
+        def end_of(count: int) -> int:
+            """Return where the first tokens end; an unfinished character (U+FFFD) is not written yet."""
+            part = self.tokenizer.decode(token_ids[:count]).rstrip("\ufffd")
+            part = whole if count == len(token_ids) else part
+            return min(max(len(part) - lead, 0), len(text))
+
         return Report(
             text=text,
             token_ids=token_ids,
             token_logprobs=tuple(logprob for _, logprob in tokens),
-            token_ends=tuple(min(max(end, 0), len(text)) for end in ends),
+            token_ends=tuple(end_of(count) for count in range(1, len(token_ids) + 1)),
             prompt=prompt,
             seed=seed,
             image=image,
@@ -372,6 +384,21 @@ def _settings(kind: Any, defaults: dict[str, Any], given: dict[str, Any]) -> Any
             f"unknown setting {', '.join(unknown)}; known: {', '.join(kind.__dataclass_fields__)}"
         )
     return kind(**{**defaults, **{name: value for name, value in given.items() if value is not None}})
+
+
+def _one_each(what: str, given: str | Sequence[Item], count: int) -> list[Item]:
+    """Return `count` items: one text stands for all, anything else must be as many."""
+    items: list[Any] = [given] * count if isinstance(given, str) else list(given)
+    if len(items) != count:
+        raise ConfigError(f"found {len(items)} {what} for {count} results; give one each")
+    return items
+
+
+def _groups(count: int, size: int) -> list[slice]:
+    """Cut `count` items into groups of `size`, the last one perhaps smaller."""
+    if size < 1:
+        raise ConfigError(f"batch_size must be at least 1, found {size}")
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def _step_counter(progress: Progress | None, group: int, num_groups: int, num_steps: int) -> Any:

@@ -30,17 +30,18 @@ class DrawSettings:
     """How a picture is drawn.
 
     `num_steps` counts steps. Guidance acts at times low < t <= high of `guidance_interval`; a `guidance_scale`
-    of 1 turns it off. `image_guidance_scale` pushes away from the image-unconditional row.
+    of 1 turns it off. `image_guidance_scale` pushes away from the image-unconditional row. `renorm` and `solver`
+    are names of `config.model`.
     """
 
     num_steps: int = 49
     guidance_scale: float = 2.0
     guidance_interval: tuple[float, float] = (0.4, 1.0)
     timestep_shift: float = 3.0
-    renorm: Renorm = "global"
+    renorm: str = "global"
     renorm_min: float = 0.0
     image_guidance_scale: float = 1.0
-    solver: Solver = "euler"
+    solver: str = "euler"
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -56,6 +57,8 @@ class DrawSettings:
             raise ConfigError(f"guidance_interval must be 0 <= low <= high <= 1, found {low}, {high}")
         if self.timestep_shift <= 0:
             raise ConfigError(f"timestep_shift must be above 0, found {self.timestep_shift}")
+        if not 0 <= self.renorm_min <= 1:
+            raise ConfigError(f"renorm_min must be in [0, 1], found {self.renorm_min}")
         for name, value, known in (("renorm", self.renorm, Renorm), ("solver", self.solver, Solver)):
             if value not in get_args(known):
                 raise ConfigError(f"unknown {name} {value!r}; choose one of {', '.join(get_args(known))}")

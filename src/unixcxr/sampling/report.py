@@ -52,10 +52,18 @@ class Report:
         return tuple(found)
 
     def token_range(self, start: int, end: int) -> range:
-        """Return the indices of the tokens that write text[start:end]."""
+        """Return the indices of the tokens that write text[start:end].
+
+        A token that writes nothing yet, such as the first byte of a character, belongs to what follows it.
+        """
         begins = (0, *self.token_ends)
-        inside = [i for i, stop in enumerate(self.token_ends) if begins[i] < end and stop > start]
-        return range(inside[0], inside[-1] + 1) if inside else range(0)
+        inside = [i for i, stop in enumerate(self.token_ends) if begins[i] < min(end, stop) and stop > start]
+        if not inside:
+            return range(0)
+        first = inside[0]
+        while first > 0 and begins[first - 1] == begins[first]:
+            first -= 1
+        return range(first, inside[-1] + 1)
 
     def _confidence(self, start: int, end: int) -> float:
         tokens = self.token_range(start, end)
