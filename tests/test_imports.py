@@ -164,7 +164,7 @@ def test_importing_the_package_is_light() -> None:
     assert not loaded_after("import unixcxr; dir(unixcxr)") & HEAVY
 
 
-@pytest.mark.parametrize("command", ["", "report", "draw", "demo", "convert", "pull", "models", "doctor"])
+@pytest.mark.parametrize("command", ["", "report", "draw", "demo", "serve", "convert", "pull", "models", "doctor"])
 def test_help_is_light(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]
     assert not loaded_after(f"from unixcxr.cli.app import run\nassert run({arguments!r}) == 0") & HEAVY

@@ -14,7 +14,7 @@ MAX_TEXT = 4000
 MAX_PICTURES = 8
 MAX_BATCH = 64
 
-Seed = Annotated[int, Field(ge=0, lt=2**63, description="Same seed, same result.")]
+Seed = Annotated[int, Field(ge=0, lt=2**53, description="Same seed, same result.")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 DataUrl = Annotated[
     str,

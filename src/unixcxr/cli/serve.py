@@ -1,0 +1,121 @@
+"""`unixcxr serve`: the page and the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unixcxr.cli import options
+from unixcxr.cli.console import print_json, say
+from unixcxr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unixcxr.serve.guard import GuardSettings
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; the default is this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    model: options.Model = "embedded",
+    device: options.Device = "cpu",
+    dtype: options.DType = "float32",
+    max_queue: Annotated[int, typer.Option(min=0, help="Jobs that may wait; more get 429.")] = 64,
+    max_reports: Annotated[int, typer.Option(min=1, help="Reports written at once.")] = 16,
+    max_drawings: Annotated[int, typer.Option(min=1, help="Drawings at once.")] = 8,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds until a job is given up.")] = 300.0,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest body of a request.")] = 64,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=80, help="Largest picture.")] = 40,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="Time for running jobs after SIGTERM.")] = 30.0,
+    token_file: Annotated[
+        Path | None, typer.Option(help="NAME HASH lines; every request then needs a token.")
+    ] = None,
+    make_token: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a new token and its line for the file, and stop."),
+    ] = None,
+    rate_limit: Annotated[
+        int, typer.Option(min=0, help="Requests a minute for each token or address; 0: no limit.")
+    ] = 0,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name that this server goes by; repeat for more.")
+    ] = None,
+    open_to_all: Annotated[
+        bool, typer.Option("--open-to-all", help="Listen beyond this machine without tokens.")
+    ] = False,
+    json_lines: options.Json = False,
+) -> int:
+    """Serve the page and the API; the default is for this machine only.
+
+    [bold]Example:[/bold] unixcxr serve --port 8080 --max-queue 32
+    """
+    if make_token is not None:
+        return _make_token(make_token, json_lines)
+    if host not in LOOPBACK and token_file is None and not open_to_all:
+        raise ConfigError(
+            f"--host {host} reaches beyond this machine; give a --token-file, or --open-to-all if that is meant"
+        )
+    import asyncio
+
+    from unixcxr.hub import repo_id_of
+    from unixcxr.serve.jobs import QueueSettings
+    from unixcxr.serve.runner import ProcessRunner, WorkerSpec
+    from unixcxr.serve.server import Server, listen
+    from unixcxr.serve.service import ServeSettings, Service
+
+    settings = ServeSettings(
+        queue=QueueSettings(max_queue, max_reports, max_drawings, time_limit_s=time_limit),
+        guard=_guard(host, token_file, rate_limit, allowed_host or [], max_upload_mb),
+        drain_s=drain_seconds,
+    )
+    runner = ProcessRunner(WorkerSpec(repo_id_of(model), device, dtype, max_megapixels * 1_000_000))
+    sock = listen(host, port)
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{sock.getsockname()[1]}"
+
+    def started() -> None:
+        if json_lines:
+            print_json({"url": url, "model": runner.info["model"]})
+        else:
+            say(f"{url}  {runner.info['model']}; Ctrl-C stops")
+
+    server = Server(Service(runner, settings), started)
+    with sock:
+        asyncio.run(server.serve([sock]))
+    return 0
+
+
+def _guard(
+    host: str, token_file: Path | None, rate_limit: int, allowed_hosts: list[str], max_upload_mb: int
+) -> GuardSettings:
+    from unixcxr.serve.guard import GuardSettings
+    from unixcxr.serve.tokens import read_tokens
+
+    names = {name.lower() for name in allowed_hosts}
+    if host in LOOPBACK:
+        names |= GuardSettings().allowed_hosts
+    return GuardSettings(
+        tokens={} if token_file is None else read_tokens(token_file),
+        allowed_hosts=frozenset(names),
+        rate_per_minute=rate_limit,
+        max_upload_bytes=max_upload_mb << 20,
+    )
+
+
+def _make_token(name: str, json_lines: bool) -> int:
+    from unixcxr.serve.tokens import make_token
+
+    token, line = make_token(name)
+    if json_lines:
+        print_json({"token": token, "line": line})
+    else:
+        say(
+            "give the token to the client, and put the line into the token file; the token is not kept anywhere"
+        )
+        print(f"{token}\n{line}")
+    return 0
