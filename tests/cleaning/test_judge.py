@@ -138,6 +138,29 @@ def test_near_misses_of_what_may_go(raw: str, findings: str, kind: str) -> None:
     assert kind in judge_texts(raw, findings, "").kinds
 
 
+UNLABELED = [
+    # raw, clean, kind (None: accepted): findings that have no label of their own
+    ("Small hiatal hernia. No effusion.", "No effusion.", "finding lost"),
+    ("Small hiatal hernia. No effusion.", "No small hiatal hernia. No effusion.", "finding changed"),
+    ("Small effusion.", "Small effusion. Hiatal hernia.", "finding invented"),
+    ("Calcified aorta.", "Aortic calcification.", None),
+    ("Emphysematous changes, no edema.", "Emphysema. No edema.", None),
+    ("Small effusion. Follow up of emphysema.", "Small effusion.", None),
+    ("Left basal opacity. No opacity on the right.", "Left basal opacity. No opacity on the right.", None),
+    (
+        "Left effusion. Left basal opacity.",
+        "No left effusion. Left effusion. Left basal opacity.",
+        "label changed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "findings", "kind"), UNLABELED)
+def test_findings_without_a_label(raw: str, findings: str, kind: str | None) -> None:
+    verdict = judge_texts(f"FINDINGS: {raw}", findings, "")
+    assert verdict.accepted if kind is None else kind in verdict.kinds
+
+
 def test_a_denied_side_is_not_bound() -> None:
     raw = "FINDINGS: Right effusion, but no left effusion."
     assert judge_texts(raw, "Right effusion, but no left effusion.", "").accepted

@@ -15,7 +15,8 @@ from importlib import resources
 from typing import NamedTuple
 
 from unixcxr.labels import LabeledSentence, label_sentences
-from unixcxr.labels.lexicon import MENTION, find_events
+from unixcxr.labels.lexicon import MENTION, OTHER, find_events
+from unixcxr.labels.scope import IGNORED, scan
 
 ORDINALS = (
     *("first", "second", "third", "fourth", "fifth", "sixth"),
@@ -30,6 +31,7 @@ MEASURES = re.compile(
     r"\s*-?(?P<unit>mm|cm|ml|cc|millimet\w+|centimet\w+)\b",
     re.IGNORECASE,
 )
+STEM = 4
 CLAUSE = re.compile(r"[,;:()]|\s(?:and|with|but|while|whereas|or|without)\s", re.IGNORECASE)
 SIDED_NOUN = re.compile(
     r"\b(right|left)(?:[- ]sided)?\s+(?:(?:lower|upper|mid|middle|small|large|mild|moderate)\s+)*([a-z]{3,})",
@@ -94,11 +96,21 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Abnormality:
+    """Something named that has no label of its own ("hiatal hernia"): its words, their stems, and its state."""
+
+    words: str
+    stems: frozenset[str]
+    state: str
+
+
+@dataclass(frozen=True)
 class StatedSentence:
     """One sentence with its labels, and whether it is an aside: about a message, an advice or how it was filmed."""
 
     text: str
     labels: dict[str, str]
+    abnormalities: tuple[Abnormality, ...]
     is_aside: bool
     tells_resolution: bool
 
@@ -143,6 +155,23 @@ class Statements:
             for side, noun in SIDED_NOUN.findall(text)
         }
 
+    def label_states(self, label: str) -> set[str]:
+        """Return every state that some sentence gives to the label."""
+        return {s.labels[label] for s in self.sentences if label in s.labels}
+
+    def abnormalities(self, required: bool = False) -> list[Abnormality]:
+        """Return what is named without having a label; only from required sentences if asked."""
+        return [
+            found
+            for s in self.sentences
+            if not (required and (s.is_aside or s.tells_resolution))
+            for found in s.abnormalities
+        ]
+
+    def stems(self) -> set[str]:
+        """Return the stems of all words."""
+        return {stem for text in self._texts(False) for stem in _stems(text)}
+
     def bounds(self) -> set[Bound]:
         """Return each positive or uncertain label with the side and size of its clause."""
         return {bound for s in self.sentences if not s.is_aside for bound in _bounds(s)}
@@ -181,9 +210,24 @@ def _stated(sentence: LabeledSentence) -> StatedSentence:
     return StatedSentence(
         text=text,
         labels=dict(sentence.labels),
+        abnormalities=_abnormalities(text.lower()),
         is_aside=filmed or (not affirms and words.aside.search(text) is not None),
         tells_resolution=not affirms and words.resolved.search(text) is not None,
     )
+
+
+def _abnormalities(lowered: str) -> tuple[Abnormality, ...]:
+    return tuple(
+        Abnormality(words, _stems(words), mention.state)
+        for mention in scan(lowered).mentions
+        if OTHER in mention.event.labels and mention.state != IGNORED
+        for words in (lowered[mention.event.start : mention.event.end],)
+    )
+
+
+def _stems(text: str) -> frozenset[str]:
+    """Return the first letters of each longer word, enough to tell "calcified" and "calcification" as one."""
+    return frozenset(word[:STEM].lower() for word in re.findall(r"[A-Za-z]{4,}", text))
 
 
 def _bounds(sentence: StatedSentence) -> Iterator[Bound]:

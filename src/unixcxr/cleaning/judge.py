@@ -63,6 +63,8 @@ def judge_texts(raw: str, findings: str, impression: str) -> Verdict:
         complaints = [
             *_leftovers(findings, impression),
             *_label_complaints(raw, text, before),
+            *_state_complaints(before, after),
+            *_abnormality_complaints(before, after),
             *_word_complaints(before, after),
             *_bound_complaints(before, after),
         ]
@@ -118,6 +120,32 @@ def _label_complaints(raw: str, text: str, before: Statements) -> Iterator[Compl
             yield Complaint(
                 "label changed", f"{label} is {was} in the raw report and {now} here; keep it {was}"
             )
+
+
+def _state_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
+    """Find a label that one sentence now states in a way that no sentence of the raw report does."""
+    for label in LABELS:
+        known = before.label_states(label)
+        for state in sorted(after.label_states(label) - known if known else ()):
+            yield Complaint(
+                "label changed", f"a sentence says that {label} is {state}; the raw report never does"
+            )
+
+
+def _abnormality_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
+    """Compare what is named without having a label, by the stems of its words."""
+    for found in after.abnormalities():
+        known = [other for other in before.abnormalities() if other.stems & found.stems]
+        if not found.stems & before.stems():
+            yield Complaint("finding invented", f'"{found.words}" is not in the raw report; take it out')
+        elif known and found.state not in {other.state for other in known}:
+            yield Complaint(
+                "finding changed", f'"{found.words}" is {found.state} here, not in the raw report'
+            )
+    stems = after.stems()
+    for wanted in before.abnormalities(required=True):
+        if not wanted.stems & stems:
+            yield Complaint("finding lost", f'"{wanted.words}" of the raw report is missing; keep it')
 
 
 def _word_complaints(before: Statements, after: Statements) -> Iterator[Complaint]:
