@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from unixcxr.cli import options
 from unixcxr.cli.console import print_json, say
-from unixcxr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from unixcxr.serve.guard import GuardSettings
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -56,59 +50,39 @@ def serve(
     """
     if make_token is not None:
         return _make_token(make_token, json_lines)
-    if host not in LOOPBACK and token_file is None and not open_to_all:
-        raise ConfigError(
-            f"--host {host} reaches beyond this machine; give a --token-file, or --open-to-all if that is meant"
-        )
-    import asyncio
-
     from unixcxr.hub import repo_id_of
-    from unixcxr.serve.jobs import QueueSettings
-    from unixcxr.serve.runner import ProcessRunner, WorkerSpec
-    from unixcxr.serve.server import Server, listen
-    from unixcxr.serve.service import ServeSettings, Service
+    from unixcxr.serve.server import Options, run
 
-    settings = ServeSettings(
-        queue=QueueSettings(max_queue, max_reports, max_drawings, time_limit_s=time_limit),
-        guard=_guard(host, token_file, rate_limit, allowed_host or [], max_upload_mb),
-        drain_s=drain_seconds,
-    )
-    runner = ProcessRunner(WorkerSpec(repo_id_of(model), device, dtype, max_megapixels * 1_000_000))
-    sock = listen(host, port)
-    name = f"[{host}]" if ":" in host else host
-    url = f"http://{name}:{sock.getsockname()[1]}"
-
-    def started() -> None:
+    def started(url: str, name: str) -> None:
         if json_lines:
-            print_json({"url": url, "model": runner.info["model"]})
+            print_json({"url": url, "model": name})
         else:
-            say(f"{url}  {runner.info['model']}; Ctrl-C stops")
+            say(f"{url}  {name}; Ctrl-C stops")
 
-    server = Server(Service(runner, settings), started)
-    with sock:
-        asyncio.run(server.serve([sock]))
+    wanted = Options(
+        host=host,
+        port=port,
+        model=repo_id_of(model),
+        device=device,
+        dtype=dtype,
+        max_queue=max_queue,
+        max_reports=max_reports,
+        max_drawings=max_drawings,
+        time_limit_s=time_limit,
+        max_upload_mb=max_upload_mb,
+        max_megapixels=max_megapixels,
+        drain_s=drain_seconds,
+        token_file=token_file,
+        rate_per_minute=rate_limit,
+        allowed_hosts=tuple(allowed_host or ()),
+        is_open_to_all=open_to_all,
+    )
+    run(wanted, started)
     return 0
 
 
-def _guard(
-    host: str, token_file: Path | None, rate_limit: int, allowed_hosts: list[str], max_upload_mb: int
-) -> GuardSettings:
-    from unixcxr.serve.guard import GuardSettings
-    from unixcxr.serve.tokens import read_tokens
-
-    names = {name.lower() for name in allowed_hosts}
-    if host in LOOPBACK:
-        names |= GuardSettings().allowed_hosts
-    return GuardSettings(
-        tokens={} if token_file is None else read_tokens(token_file),
-        allowed_hosts=frozenset(names),
-        rate_per_minute=rate_limit,
-        max_upload_bytes=max_upload_mb << 20,
-    )
-
-
 def _make_token(name: str, json_lines: bool) -> int:
-    from unixcxr.serve.tokens import make_token
+    from unixcxr.serve.server import make_token
 
     token, line = make_token(name)
     if json_lines:

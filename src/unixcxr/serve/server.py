@@ -5,16 +5,84 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from unixcxr.errors import ConfigError
 from unixcxr.serve.app import create_app
-from unixcxr.serve.service import Service
+from unixcxr.serve.guard import GuardSettings
+from unixcxr.serve.jobs import QueueSettings
+from unixcxr.serve.runner import ProcessRunner, WorkerSpec
+from unixcxr.serve.service import ServeSettings, Service
+from unixcxr.serve.tokens import make_token, read_tokens
+
+__all__ = ["Options", "Server", "listen", "make_token", "run"]
 
 KEEP_ALIVE_S = 15
 BACKLOG = 512
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line can say about a server."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model: str = "embedded"
+    device: str = "cpu"
+    dtype: str = "float32"
+    max_queue: int = 64
+    max_reports: int = 16
+    max_drawings: int = 8
+    time_limit_s: float = 300.0
+    max_upload_mb: int = 64
+    max_megapixels: int = 40
+    drain_s: float = 30.0
+    token_file: Path | None = None
+    rate_per_minute: int = 0
+    allowed_hosts: tuple[str, ...] = ()
+    is_open_to_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.host not in LOOPBACK and self.token_file is None and not self.is_open_to_all:
+            raise ConfigError(
+                f"--host {self.host} reaches beyond this machine; give a --token-file, or --open-to-all if that is "
+                "meant"
+            )
+
+    def settings(self) -> ServeSettings:
+        """Return the limits of the server; reads the token file."""
+        names = {name.lower() for name in self.allowed_hosts}
+        guard = GuardSettings(
+            tokens={} if self.token_file is None else read_tokens(self.token_file),
+            allowed_hosts=frozenset(
+                names | (GuardSettings().allowed_hosts if self.host in LOOPBACK else set())
+            ),
+            rate_per_minute=self.rate_per_minute,
+            max_upload_bytes=self.max_upload_mb << 20,
+        )
+        queue = QueueSettings(
+            self.max_queue, self.max_reports, self.max_drawings, time_limit_s=self.time_limit_s
+        )
+        return ServeSettings(queue, guard, self.drain_s)
+
+
+def run(options: Options, on_started: Callable[[str, str], None]) -> None:
+    """Serve until told to stop; `on_started` gets the address and the model's name.
+
+    Raises ConfigError when the address cannot be had, ModelError when the model cannot be loaded.
+    """
+    spec = WorkerSpec(options.model, options.device, options.dtype, options.max_megapixels * 1_000_000)
+    service = Service(ProcessRunner(spec), options.settings())
+    with listen(options.host, options.port) as sock:
+        name = f"[{options.host}]" if ":" in options.host else options.host
+        url = f"http://{name}:{sock.getsockname()[1]}"
+        server = Server(service, lambda: on_started(url, service.runner.info["model"]))
+        asyncio.run(server.serve([sock]))
 
 
 class Server(uvicorn.Server):
