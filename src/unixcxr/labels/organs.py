@@ -75,10 +75,8 @@ def said_after(scanner: Scanner, first: int, last: int) -> str | None:
             if scanner.lowered[events[index].start : events[index].end] not in CONTRASTS:
                 return None
             crossed, neutral = True, False
-        elif kind in (ORGAN, "boundary") or (kind == "comma" and neutral):
-            break
-        elif kind == MENTION and (neutral or crossed):
-            break
+        elif kind in (ORGAN, "boundary") or (neutral and kind in ("comma", MENTION)):
+            return None
         elif kind == "neutral":
             neutral = True
         elif kind in SAYS:

@@ -19,7 +19,7 @@ IGNORED_KINDS = frozenset(
 """Sections that describe the order, the examination or the messages, never what the image shows."""
 
 ABBREVIATIONS = frozenset(
-    "dr drs mr mrs ms st vs approx e.g i.e eg ie cf fig pt a.m p.m m.d ph.d r.n al inc jr sr dept".split()  # noqa: SIM905
+    ("dr", "drs", "mr", "mrs", "ms", "st", "vs", "approx", "e.g", "i.e", "eg", "ie", "cf", "fig")
 )
 
 BREAK = re.compile(
@@ -122,13 +122,17 @@ def split_sentences(text: str, start: int = 0, end: int | None = None) -> Iterat
 
 
 def _is_abbreviation(text: str, begin: int, dot: int) -> bool:
-    """Say whether the full stop at `dot` belongs to an abbreviation, an initial or a list number."""
+    """Say whether the full stop at `dot` belongs to an abbreviation, an initial or a list number.
+
+    One with a dot of its own ("a.m.") ends the sentence only before a capital.
+    """
     if text[dot] != ".":
         return False
     word = text[max(begin, text.rfind(" ", begin, dot) + 1) : dot].lstrip("(\n\t")
     return (
         word.lower() in ABBREVIATIONS
         or (len(word) == 1 and word.isupper())
+        or ("." in word and text[dot + 1 : dot + 3].strip().islower())
         or not text[begin:dot].strip(" (\n\t0123456789")
     )
 
