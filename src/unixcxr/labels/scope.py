@@ -149,6 +149,10 @@ class Scanner:
         self.reachable = []
 
     def on_unc_post(self, index: int, event: Event) -> None:
+        """Doubt the list before; after a predicate ("is minimal, if any") the mention that the predicate is of."""
+        last = self.mentions[-1] if self.mentions else None
+        if not self.reachable and last and not any(e.kind == "boundary" for e in self.events[last.index : index]):
+            self.reachable = [last]
         self.mark_back(index, UNCERTAIN)
 
     def on_neg_post(self, index: int, event: Event) -> None:
