@@ -166,7 +166,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "report", "draw", "demo", "serve", "convert", "pull", "models", "doctor"]
+    "command", ["", "report", "draw", "demo", "serve", "clean", "convert", "pull", "models", "doctor"]
 )
 def test_help_is_light(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]

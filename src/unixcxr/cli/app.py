@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import unixcxr
-from unixcxr.cli import convert, demo, doctor, draw, models, pull, report, serve
+from unixcxr.cli import clean, convert, demo, doctor, draw, models, pull, report, serve
 from unixcxr.cli.console import NOT_A_DEVICE, print_error
 from unixcxr.errors import ConfigError, ModelError, PromptError, UnixcxrError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     help=f"Read chest X-rays into reports and draw them from text. {NOT_A_DEVICE}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (report, draw, demo, serve, convert, pull, models, doctor):
+for module in (report, draw, demo, serve, clean, convert, pull, models, doctor):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=NOT_A_DEVICE)(getattr(module, name))
 
