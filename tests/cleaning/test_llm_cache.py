@@ -35,6 +35,15 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
     assert len(cache) == 1
 
 
+def test_a_cache_in_memory_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache = AnswerCache(":memory:")
+    cache.put("a", {"content": "x"})
+    assert cache.get("a") == {"content": "x"}
+    cache.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_values_are_json_and_the_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     cache = AnswerCache(path)

@@ -22,7 +22,7 @@ _BUSY_S = 60.0
 
 
 class AnswerCache:
-    """A persistent mapping from question keys to answers (plain JSON values).
+    """A persistent mapping from question keys to answers (plain JSON values); ":memory:" keeps them nowhere.
 
     Raises OutputError when the file cannot be opened or is no cache.
     """
@@ -31,8 +31,9 @@ class AnswerCache:
         self.path = Path(path)
         self._lock = threading.Lock()
         with self._named_errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600, exist_ok=True)
+            if str(path) != ":memory:":
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch(mode=0o600, exist_ok=True)
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
