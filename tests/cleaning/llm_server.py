@@ -20,12 +20,17 @@ from typing import Any
 
 @dataclass
 class ChatServer:
-    """What the server knows, what it shall do next, and what it was asked."""
+    """What the server knows, what it shall do next, and what it was asked.
+
+    Once it has had `hold_after` requests it answers none before `go_on` is set.
+    """
 
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     script: deque[str] = field(default_factory=deque)
     retry_after: str = "0"
     delay_s: float = 0.0
+    hold_after: int | None = None
+    go_on: threading.Event = field(default_factory=threading.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -99,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _act(self, action: str, body: dict[str, Any]) -> None:
         chat = self.server.chat
         time.sleep(chat.delay_s)
+        if chat.hold_after is not None and len(chat.requests) > chat.hold_after:
+            chat.go_on.wait()
         if action == "slow":
             time.sleep(1.0)
         if action == "drop":

@@ -317,6 +317,9 @@ def test_text_to_another_machine_is_announced_once(
     with caplog.at_level(logging.WARNING):
         ask(client)
         ask(client, "FINDINGS: A.")
+        muted = ChatClient(config, AnswerCache(":memory:"), "", threading.Event(), announce=False)
+        monkeypatch.setattr(muted, "_post", lambda data: sent)
+        ask(muted)
     (record,) = caplog.records
     assert "sent to llm.example, which is not this machine, without encryption" in record.message
     assert "\n" not in record.message

@@ -130,7 +130,8 @@ class Pace:
 class ChatClient:
     """Answers to chat messages: from the cache, from another thread's same question, or from the server.
 
-    Once `stopping` is set nothing more is sent and no wait goes on.
+    Once `stopping` is set nothing more is sent and no wait goes on. With `announce` a warning names a server that
+    is not this machine, once, before the first request.
 
     Raises ConfigError when the server refuses the key, the model or the address; ServerUnavailableError when it
     stays away; RequestRefusedError when it refuses one request.
@@ -142,6 +143,7 @@ class ChatClient:
         cache: AnswerCache,
         api_key: str,
         stopping: threading.Event,
+        announce: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self.cache, self.usage = settings, cache, Usage()
@@ -152,7 +154,7 @@ class ChatClient:
         self._pending: dict[str, Future[Answer]] = {}
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
-        self._noticed = settings.is_loopback
+        self._unsaid = destination_notice(settings) if announce else ""
 
     def ask(self, messages: Sequence[Message], schema: Mapping[str, Any], model: str, version: str) -> Answer:
         """Return the model's answer to the messages; `version` names the prompts and becomes part of the key."""
@@ -212,7 +214,7 @@ class ChatClient:
     def _ask_until_answered(self, body: dict[str, Any]) -> Answer:
         settings, data = self.settings, json.dumps(body).encode()
         estimate = 2 * sum(len(message["content"]) for message in body["messages"]) / _CHARACTERS_PER_TOKEN
-        self._notice()
+        self._announce()
         failure = ""
         for attempt in range(settings.max_tries):
             if attempt:
@@ -247,16 +249,11 @@ class ChatClient:
             self._requests.hold(wait_s)
         return not self._stopping.wait(wait_s)
 
-    def _notice(self) -> None:
+    def _announce(self) -> None:
         with self._lock:
-            if self._noticed:
-                return
-            self._noticed = True
-        logger.warning(
-            "report text is sent to %s, which is not this machine%s; see docs/rewriting.md on what may leave it",
-            self.settings.host,
-            "" if self.settings.base_url.startswith("https:") else ", without encryption",
-        )
+            notice, self._unsaid = self._unsaid, ""
+        if notice:
+            logger.warning("%s", notice)
 
     def _post(self, data: bytes) -> bytes:
         """Send one request; return the body of a good answer, or raise what its failure means."""
@@ -293,6 +290,17 @@ class ChatClient:
             model = f"no model {self.settings.model!r} or no chat completions at {self.settings.base_url}"
             raise ConfigError(f"{host}: {model} (status {status}); check base_url and model")
         raise RequestRefusedError(f"{host} refuses the request (status {status}): {_error_message(content)}")
+
+
+def destination_notice(settings: RewritingConfig) -> str:
+    """Return one line that says where report text goes; "" when it stays on this machine."""
+    if settings.is_loopback:
+        return ""
+    bare = "" if settings.base_url.startswith("https:") else ", without encryption"
+    return (
+        f"report text is sent to {settings.host}, which is not this machine{bare}; "
+        "see docs/rewriting.md on what may leave it"
+    )
 
 
 def _read_body(response: http.client.HTTPResponse, deadline: float) -> bytes:

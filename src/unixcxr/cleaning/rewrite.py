@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,7 +108,8 @@ class LlmRewriter:
     """Rewrite by a language model: rewrite, judge by rules, judge by the model, and again with the complaints.
 
     Answers are kept in the SQLite file `cache_path`, so a run that was killed goes on without repeating a call.
-    `api_key` comes from the caller, who reads the environment. A context manager: leaving it closes the cache.
+    `api_key` comes from the caller, who reads the environment. `announce=False` is for a caller that has shown
+    `llm.destination_notice` itself. A context manager: leaving it closes the cache.
 
     Raises OutputError when the cache cannot be used; `rewrite` and `rewrite_many` raise ConfigError when the
     server refuses the key, the model or the address. Any other failure is a Rejection of that one report.
@@ -121,12 +121,12 @@ class LlmRewriter:
         *,
         cache_path: str | os.PathLike[str],
         api_key: str = "",
-        clock: Callable[[], float] = time.monotonic,
+        announce: bool = True,
     ) -> None:
         self.settings, self._prompts = settings, load_prompts()
         self._stopping = threading.Event()
         self._cache = AnswerCache(cache_path)
-        self._client = ChatClient(settings, self._cache, api_key, self._stopping, clock)
+        self._client = ChatClient(settings, self._cache, api_key, self._stopping, announce)
 
     def __enter__(self) -> LlmRewriter:
         return self
