@@ -77,7 +77,7 @@ def said_after(scanner: Scanner, first: int, last: int) -> str | None:
             crossed, neutral = True, False
         elif kind in (ORGAN, "boundary") or (neutral and kind in ("comma", MENTION)):
             return None
-        elif kind == "neutral":
+        elif kind in ("neutral", "affirmed"):
             neutral = True
         elif kind in SAYS:
             return predicate_state(scanner, index, events[first].start)

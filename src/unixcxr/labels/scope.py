@@ -20,6 +20,8 @@ STRENGTH = {IGNORED: 0, NEGATIVE: 1, UNCERTAIN: 2, POSITIVE: 3}
 
 MARKINGS = re.compile(r"(?:markings?|engorgement|vasculature|vascularity|vessels|pattern|interstitium)$")
 TIP = re.compile(r"\b(?:tips?|ends?|side ?(?:holes?|ports?)|course|distal)\b")
+TIP_REACH = 30
+"""How many characters before a device its tip may be named ("the distal tip of the left tube")."""
 STANDS_ALONE = re.compile(r"\s*(?:$|[.;,)]|(?:present|seen|there|in|at|on|given|and|or|but|for|with|as)\b)")
 
 
@@ -42,6 +44,7 @@ class Scanner:
     mentions: list[Mention] = field(default_factory=list)
     predicate_scopes: dict[int, tuple[str | None, int]] = field(default_factory=dict)
     reachable: list[Mention] = field(default_factory=list)
+    interrupted: list[Mention] = field(default_factory=list)
     scope: str | None = None
     scope_start: int = -1
     comma_seen: bool = False
@@ -56,6 +59,10 @@ class Scanner:
             handler = getattr(self, "on_" + event.kind, None)
             if handler is not None:
                 handler(index, event)
+
+    def said(self, event: Event) -> str:
+        """Return the words of an event."""
+        return self.lowered[event.start : event.end]
 
     def set_scope(self, scope: str | None, start: int) -> None:
         self.scope, self.scope_start, self.comma_seen, self.lists_bare = scope, start, False, False
@@ -73,8 +80,7 @@ class Scanner:
         self.predicate_scopes[index] = (self.scope, self.scope_start)
         if event.kind == "normal":
             for mention in self.reachable[-1:]:
-                named = self.lowered[mention.event.start : mention.event.end]
-                if MARKINGS.search(named) and self.same_chunk(mention.index, index):
+                if MARKINGS.search(self.said(mention.event)) and self.same_chunk(mention.index, index):
                     mention.state = NEGATIVE
         if event.kind == "neutral":
             self.begin_statement(index)
@@ -82,6 +88,9 @@ class Scanner:
     # What ends a scope.
 
     def on_boundary(self, index: int, event: Event) -> None:
+        """End everything; a relative clause between commas gives back what it interrupted."""
+        relative = index and self.events[index - 1].kind == "comma" and self.said(event) in ("which", "that")
+        self.interrupted = self.reachable if relative else []
         self.set_scope(None, event.start)
         self.reachable = []
 
@@ -100,7 +109,9 @@ class Scanner:
             self.reachable = []
 
     def on_comma(self, index: int, event: Event) -> None:
-        """A denial runs on over commas; doubt runs on only where a list does."""
+        """Let a denial run on over commas, and doubt only where a list does."""
+        if self.interrupted:
+            self.reachable, self.interrupted = self.interrupted, []
         named = self.lists_bare and index + 1 < len(self.events) and self.events[index + 1].kind == MENTION
         if self.scope not in (None, NEGATIVE) and not named and not self.list_goes_on(index):
             self.set_scope(None, event.start)
@@ -151,7 +162,11 @@ class Scanner:
     def on_unc_post(self, index: int, event: Event) -> None:
         """Doubt the list before; after a predicate ("is minimal, if any") the mention that the predicate is of."""
         last = self.mentions[-1] if self.mentions else None
-        if not self.reachable and last and not any(e.kind == "boundary" for e in self.events[last.index : index]):
+        if (
+            not self.reachable
+            and last
+            and not any(e.kind == "boundary" for e in self.events[last.index : index])
+        ):
             self.reachable = [last]
         self.mark_back(index, UNCERTAIN)
 
@@ -182,11 +197,8 @@ class Scanner:
             self.set_scope(UNCERTAIN, event.start)
 
     def mark_back(self, index: int, state: str) -> None:
-        clause = self.lowered[
-            self.reachable[0].event.start if self.reachable else 0 : self.events[index].start
-        ]
-        before = self.lowered[max(0, self.reachable[0].event.start - 30) if self.reachable else 0 :]
-        tip_spoken_of = TIP.search(clause) or TIP.match(before)
+        first = self.reachable[0].event.start if self.reachable else 0
+        tip_spoken_of = TIP.search(self.lowered, max(0, first - TIP_REACH), self.events[index].start)
         for mention in self.targets(index):
             if mention.state != IGNORED and not (tip_spoken_of and DEVICES in mention.event.labels):
                 mention.state = state
