@@ -165,7 +165,8 @@ class EmbeddedRun:
         path = self.directory / f"{name}.npy"
         if not path.exists():
             partial = path.with_name(f"{name}.partial.npy")
-            np.save(partial, compute())
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                np.save(partial, compute())
             partial.replace(path)
         return np.load(path, mmap_mode="r")
 
