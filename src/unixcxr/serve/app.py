@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 import unixcxr
 from unixcxr.serve import openai, reference, routes, schema
-from unixcxr.serve.failure import RequestError
+from unixcxr.serve.failure import RequestError, defect
 from unixcxr.serve.forms import invalid
 from unixcxr.serve.guard import Guard
 from unixcxr.serve.service import Service, service_of
@@ -89,6 +89,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         return answer(invalid(error.errors()))
+
+    @app.exception_handler(Exception)
+    async def on_defect(request: Request, error: Exception) -> Response:
+        return answer(defect())  # and then it is raised again, for the guard to log
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:

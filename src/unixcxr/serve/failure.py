@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from unixcxr.errors import UnixcxrError
@@ -58,3 +59,14 @@ class RequestError(UnixcxrError):
         """Return the headers that go with the status."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers
+
+
+def places(error: Exception) -> str:
+    """Return the lines an error passed, without its message: that may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+
+
+def defect() -> RequestError:
+    """Return what clients are told of an error that nobody foresaw."""
+    return RequestError("internal_error", "the server failed; this is a defect, please report it")

@@ -84,8 +84,8 @@ async def read_form(request: Request, kind: type[Form]) -> tuple[bytes, Form]:
 
 
 def invalid(errors: Any) -> RequestError:
-    """Return the first of pydantic's complaints: where and why, without what was sent."""
-    first = errors[0]
+    """Return the most specific of pydantic's complaints: where and why, without what was sent."""
+    first = max(errors, key=lambda error: len(error["loc"]))
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
     named = f"{where}: " if where else ""

@@ -10,12 +10,11 @@ import asyncio
 import json
 import logging
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from unixcxr.serve.failure import RequestError
+from unixcxr.serve.failure import RequestError, places
 from unixcxr.serve.tokens import owner_of
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class Guard:
         except (
             Exception
         ) as error:  # the last resort: answered, and logged without what it says of the request
-            log.error("unforeseen %s at %s", type(error).__name__, _places(error))
+            log.error("unforeseen %s at %s", type(error).__name__, places(error))
             if not status:
                 failure = RequestError(
                     "internal_error", "the server failed; this is a defect, please report it"
@@ -230,9 +229,3 @@ async def _answer(error: RequestError, send: Callable[..., Any]) -> None:
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
     await send({"type": "http.response.body", "body": content})
-
-
-def _places(error: Exception) -> str:
-    """Return the lines an error passed, without its message: that may quote what a client sent."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

@@ -30,6 +30,7 @@ from unixcxr.sampling.batching import Reading, Session, Sketch
 from unixcxr.sampling.engine import Engine
 from unixcxr.sampling.picture import Picture
 from unixcxr.sampling.report import Report
+from unixcxr.serve.failure import places
 from unixcxr.serve.wire import LENGTH, MAX_FRAME_BYTES, Message, pack, unpack
 
 log = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ class Worker:
         try:
             moved = self.session.step()
         except Exception as error:  # out of memory, or a bug: who ran is told, and the rest goes on
-            log.exception("a pass of the network failed")
+            log.error("a pass of the network failed: %s at %s", type(error).__name__, places(error))
             for number, _ in self._tasks.values():
                 self._fail(number, error)
             self._tasks.clear()
