@@ -25,7 +25,7 @@ from unixcxr.cleaning.finish import Counts, finish
 from unixcxr.cleaning.rewrite import LlmRewriter, RulesRewriter
 from unixcxr.cleaning.runners import LocalRunner, Runner
 from unixcxr.cleaning.sources import SOURCES, DetectedSource, Found, read_source
-from unixcxr.cleaning.work import ChunkTask, chunk_fingerprint, found_to_json, write_plan
+from unixcxr.cleaning.work import ChunkTask, chunk_fingerprint, found_to_json, read_chunk, write_plan
 from unixcxr.config import to_mapping
 from unixcxr.config.cleaning import CleaningConfig
 from unixcxr.config.rewriting import RewritingConfig, read_api_key, read_rewriting
@@ -108,6 +108,8 @@ def clean(
     counts = finish(config, detected.kind, out_dir, plan.paths, plan.fingerprint, progress)
     if counts.num_transient == 0:
         shutil.rmtree(staging, ignore_errors=True)
+    else:
+        _forget_transient(plan)
     return CleaningResult(out_dir, detected.kind, counts, num_chunks_resumed=num_resumed)
 
 
@@ -170,6 +172,14 @@ def _work(plan: _Plan, template: ChunkTask, runner: Runner, progress: Progress) 
     resumed = num_done
     runner.run(pending, done)
     return resumed
+
+
+def _forget_transient(plan: _Plan) -> None:
+    """Take away the rows of chunks with reports to try again, so that the next run works on them once more."""
+    for path in plan.paths:
+        rows_path = path.with_suffix(".rows")
+        if any(study.is_transient for study in read_chunk(rows_path).studies):
+            rows_path.unlink()
 
 
 def _finished(out_dir: Path, fingerprint: str) -> Counts | None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
+from pathlib import Path
 from string import Template
 
 from unixcxr.atomic import require_writable, write_text
 from unixcxr.cleaning.judge import report_text
 from unixcxr.cleaning.llm_prompts import load_prompts
+from unixcxr.cleaning.pipeline import CACHE
 from unixcxr.cleaning.rewrite import Attempt, LlmRewriter, Rejection, Trace, changes_between
+from unixcxr.cleaning.sources import read_source
+from unixcxr.config.cleaning import CleaningConfig
+from unixcxr.config.rewriting import read_api_key, read_rewriting
+from unixcxr.errors import ConfigError
 
 _JUDGES = {
     "form": "not the asked form",
@@ -33,6 +39,27 @@ def dry_run(
     traces = rewriter.trace_many(items, count)
     write_text(page_path, render_page(traces, rewriter))
     return traces
+
+
+def dry_run_source(
+    config: CleaningConfig, out_dir: Path, count: int, environment: Mapping[str, str]
+) -> tuple[list[Trace], Path]:
+    """Rewrite the first `count` reports of a source and write `dry_run.html` into `out_dir`; return both.
+
+    The answers lie where `pipeline.clean` looks for them. Raises ConfigError unless a language model rewrites.
+    """
+    if config.rewrite.kind != "llm":
+        raise ConfigError(
+            'a dry run shows what a language model writes; set rewrite.kind = "llm" (docs/rewriting.md)'
+        )
+    settings = read_rewriting(config.rewrite.llm, environment, source="rewrite.llm")
+    _, studies = read_source(config.source)
+    items = ((f.study.id, f.study.report) for f in studies if f.has_text and not f.report_problem)
+    page_path = out_dir / "dry_run.html"
+    with LlmRewriter(
+        settings, cache_path=out_dir / CACHE, api_key=read_api_key(environment), announce=False
+    ) as rewriter:
+        return dry_run(rewriter, items, count, page_path), page_path
 
 
 def render_page(traces: Sequence[Trace], rewriter: LlmRewriter) -> str:

@@ -106,7 +106,7 @@ def open_rewriter(task: ChunkTask) -> Rewriter:
     """Return the rewriter that the config asks for."""
     if task.rewriting is None:
         return RulesRewriter()
-    return LlmRewriter(task.rewriting, cache_path=task.cache_path, api_key=task.api_key)
+    return LlmRewriter(task.rewriting, cache_path=task.cache_path, api_key=task.api_key, announce=False)
 
 
 def run_chunk(task: ChunkTask) -> str:

@@ -19,6 +19,7 @@ from unixcxr.errors import ConfigError
 
 if TYPE_CHECKING:
     from unixcxr.cleaning.pipeline import CleaningResult
+    from unixcxr.config.cleaning import CleaningConfig
 
 LINE_EVERY_S = 10.0
 
@@ -42,6 +43,12 @@ def clean(
     runner: Annotated[
         str, typer.Option(help="'local', or 'ray' for a cluster (the extra unixcxr[ray]).")
     ] = "local",
+    dry_run: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Let the language model rewrite the first N reports only; show them on a page."
+        ),
+    ] = None,
     json_output: options.Json = False,
 ) -> int:
     """Clean studies into a manifest, training shards and a report that accounts for every image.
@@ -62,6 +69,9 @@ def clean(
     config = read_cleaning_config(source, overrides)
     if out.is_file():
         raise ConfigError(f"--out {out} is a file; name a folder")
+    _announce(config)
+    if dry_run is not None:
+        return _dry_run(config, out, dry_run, json_output)
     try:
         with _progress() as advance:
             result = run_cleaning(
@@ -77,6 +87,33 @@ def clean(
         return 130
     _show(result, json_output)
     return 1 if result.num_transient else 0
+
+
+def _announce(config: CleaningConfig) -> None:
+    """Say where report text goes before any of it leaves this machine."""
+    if config.rewrite.kind == "llm":
+        from unixcxr.cleaning.llm import destination_notice
+        from unixcxr.config.rewriting import read_rewriting
+
+        notice = destination_notice(read_rewriting(config.rewrite.llm, os.environ, source="rewrite.llm"))
+        if notice:
+            say(notice)
+
+
+def _dry_run(config: CleaningConfig, out: Path, count: int, json_output: bool) -> int:
+    from unixcxr.cleaning.rewrite import Rejection
+    from unixcxr.cleaning.rewrite_page import dry_run_source
+
+    traces, page_path = dry_run_source(config, out, count, os.environ)
+    rejections = [trace.outcome for trace in traces if isinstance(trace.outcome, Rejection)]
+    if json_output:
+        rows = [
+            {"id": t.study_id, "tries": len(t.attempts), "rejected": getattr(t.outcome, "reason", None)}
+            for t in traces
+        ]
+        print_json({"page": str(page_path), "reports": rows})
+    say(f"accepted {len(traces) - len(rejections)} of {len(traces)} reports; wrote {page_path}")
+    return 1 if any(rejection.transient for rejection in rejections) else 0
 
 
 def _show(result: CleaningResult, json_output: bool) -> None:
