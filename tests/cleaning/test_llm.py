@@ -20,6 +20,7 @@ from unixcxr.cleaning.llm import (
     ServerUnavailableError,
     Usage,
     _retry_after,
+    usage_of_cache,
 )
 from unixcxr.cleaning.llm_cache import AnswerCache
 from unixcxr.cleaning.llm_prompts import REWRITE_SCHEMA, load_prompts
@@ -278,9 +279,9 @@ def test_tokens_per_minute_hold_on_the_wire(tmp_path: Path) -> None:
 
 def test_cost_by_hand() -> None:
     usage = Usage()
-    usage.add("big", Answer("", "stop", 1000, 200))
-    usage.add("big", Answer("", "stop", 500, 100))
-    usage.add("small", Answer("", "stop", 2000, 50))
+    usage.add(Answer("", "stop", 1000, 200, "big"))
+    usage.add(Answer("", "stop", 500, 100, "big"))
+    usage.add(Answer("", "stop", 2000, 50, "small"))
     big, small = PriceConfig(2.5, 10.0), PriceConfig(0.1, 0.4)
     # big: 1,500 in at 2.5 and 300 out at 10 a million; small: 2,000 in at 0.1 and 50 out at 0.4
     by_hand = (1500 * 2.5 + 300 * 10.0 + 2000 * 0.1 + 50 * 0.4) / 1_000_000
@@ -290,9 +291,20 @@ def test_cost_by_hand() -> None:
     assert Usage().cost({}) == 0
 
 
+def test_a_cache_tells_what_all_runs_paid(tmp_path: Path) -> None:
+    with serve_chat(answers=known("FINDINGS: A.")) as server:
+        ask(client_of(server, tmp_path))
+        later = client_of(server, tmp_path)
+        ask(later)
+        ask(later, "FINDINGS: A.")
+    assert later.usage.tokens == {"m": [1000, 200]}
+    whole = usage_of_cache(later.cache)
+    assert (whole.calls, whole.tokens) == (2, {"m": [2000, 400]})
+
+
 def test_a_server_that_counts_no_tokens_is_noticed() -> None:
     usage = Usage()
-    usage.add("m", Answer("text", "stop", 0, 0))
+    usage.add(Answer("text", "stop", 0, 0, "m"))
     assert usage.uncounted == 1
 
 

@@ -60,8 +60,14 @@ def test_a_dry_run_and_then_the_rest(
         assert "3 of 3" in (out / "dry_run.html").read_text()
         assert not (out / "manifest.jsonl").exists()
         assert len(server.requests) == 6
-        assert clean_with(server, source, out) == 0
+        prices = [
+            f"rewrite.llm.prices.m.{name}_per_million={price}"
+            for name, price in (("input", 3), ("output", 15))
+        ]
+        assert clean_with(server, source, out, *(part for price in prices for part in ("--set", price))) == 0
         assert len(server.requests) == 2 * COUNT
+        # 8 answers of 1,000 tokens in and 200 out: 8 * (0.003 + 0.003)
+        assert "language model: 8 answers, 8,000 tokens in, 1,600 out, cost 0.0480" in capsys.readouterr().err
         assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret-key"}
         assert clean_with(server, source, out) == 0
         assert len(server.requests) == 2 * COUNT

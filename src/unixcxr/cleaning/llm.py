@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,6 +56,7 @@ class Answer:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    model: str = ""
 
 
 @dataclass
@@ -69,12 +70,12 @@ class Usage:
     tokens: dict[str, list[int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, model: str, answer: Answer) -> None:
+    def add(self, answer: Answer) -> None:
         """Count one answer that was paid for."""
         with self.lock:
             self.calls += 1
             self.uncounted += not (answer.prompt_tokens or answer.completion_tokens)
-            counts = self.tokens.setdefault(model, [0, 0])
+            counts = self.tokens.setdefault(answer.model, [0, 0])
             counts[0] += answer.prompt_tokens
             counts[1] += answer.completion_tokens
 
@@ -91,6 +92,14 @@ class Usage:
             (given * prices[model].input_per_million + written * prices[model].output_per_million) / 1e6
             for model, (given, written) in self.tokens.items()
         )
+
+
+def usage_of_cache(cache: AnswerCache) -> Usage:
+    """Count every answer that was ever paid for and kept in a cache."""
+    usage = Usage()
+    for answer in cache.answers():
+        usage.add(Answer(**answer))
+    return usage
 
 
 class Pace:
@@ -206,9 +215,9 @@ class ChatClient:
                 f"{self.settings.host} was given up after {self._failures_in_a_row} failed answers in a row; "
                 "run again when it is back"
             )
-        answer = self._ask_until_answered(body)
+        answer = replace(self._ask_until_answered(body), model=body["model"])
         self.cache.put(key, asdict(answer))
-        self.usage.add(body["model"], answer)
+        self.usage.add(answer)
         return answer
 
     def _ask_until_answered(self, body: dict[str, Any]) -> Answer:

@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ class AnswerCache:
         with self._lock, self._named_errors():
             self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", row)
 
+    def answers(self) -> Iterator[dict[str, Any]]:
+        """Yield all answers kept, in no particular order."""
+        with self._lock, self._named_errors():
+            keys = [key for (key,) in self._connection.execute("SELECT key FROM answers")]
+        for key in keys:
+            answer = self.get(key)
+            assert answer is not None, "answers are never taken away"
+            yield answer
+
     def __len__(self) -> int:
         with self._lock, self._named_errors():
             (count,) = self._connection.execute("SELECT count(*) FROM answers").fetchone()
@@ -67,7 +77,7 @@ class AnswerCache:
             self._connection.close()
 
     @contextlib.contextmanager
-    def _named_errors(self) -> Any:
+    def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

@@ -86,6 +86,8 @@ def clean(
         say(f"stopped; the same command goes on from here ({out})")
         return 130
     _show(result, json_output)
+    if config.rewrite.kind == "llm":
+        _show_usage(config, out)
     return 1 if result.num_transient else 0
 
 
@@ -114,6 +116,23 @@ def _dry_run(config: CleaningConfig, out: Path, count: int, json_output: bool) -
         print_json({"page": str(page_path), "reports": rows})
     say(f"accepted {len(traces) - len(rejections)} of {len(traces)} reports; wrote {page_path}")
     return 1 if any(rejection.transient for rejection in rejections) else 0
+
+
+def _show_usage(config: CleaningConfig, out: Path) -> None:
+    """Say what the language model's answers in the cache amount to, those of earlier runs included."""
+    from unixcxr.cleaning.llm import usage_of_cache
+    from unixcxr.cleaning.llm_cache import AnswerCache
+    from unixcxr.cleaning.pipeline import CACHE
+    from unixcxr.config.rewriting import read_rewriting
+
+    cache = AnswerCache(out / CACHE)
+    usage = usage_of_cache(cache)
+    cache.close()
+    cost = usage.cost(read_rewriting(config.rewrite.llm, os.environ, source="rewrite.llm").prices)
+    given, written = (sum(counts[i] for counts in usage.tokens.values()) for i in (0, 1))
+    price = "no price given" if cost is None else f"cost {cost:.4f}"
+    uncounted = f" ({usage.uncounted:,} answers without a count)" if usage.uncounted else ""
+    say(f"language model: {usage.calls:,} answers, {given:,} tokens in, {written:,} out{uncounted}, {price}")
 
 
 def _show(result: CleaningResult, json_output: bool) -> None:
