@@ -6,8 +6,13 @@ of its arguments and results.
 
 from __future__ import annotations
 
+import os
+
 import jaxtyping
 
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as in `unixcxr.cli.main`: busy cores, before torch loads
 jaxtyping.install_import_hook(["unixcxr.model", "unixcxr.flow", "unixcxr.sampling"], "beartype.beartype")
 
 import pytest  # noqa: E402

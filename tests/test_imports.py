@@ -62,7 +62,7 @@ OTHERS: dict[str, set[str]] = {
     "batch": TENSORS,
     "runtime": TENSORS | {"platformdirs"},
     "phantom": {"numpy", "PIL"},
-    "cleaning": {"numpy", "PIL", "pydicom", "gdcm"},
+    "cleaning": {"numpy", "PIL", "pydicom", "gdcm", "ray"},  # ray only when asked for
     "flow": {"torch", "jaxtyping"},
     "model": TENSORS | {"safetensors"},
     "data": TENSORS | {"PIL", "tokenizers"},
