@@ -34,7 +34,11 @@ def test_text_loss_is_the_weighted_mean() -> None:
 
 
 def test_velocity_and_label_and_reconstruction_losses() -> None:
-    assert velocity_loss(torch.full((1, 2, 3), 2.0), torch.zeros(1, 2, 3)).item() == 4.0
+    velocity = torch.tensor([[[2.0, 1.0], [2.0, 3.0]]])
+    weights = torch.tensor([1.5, 0.5])
+    assert velocity_loss(velocity, torch.zeros(1, 2, 2), weights).item() == pytest.approx(
+        (6 + 0.5 + 6 + 4.5) / 4
+    )
     logits = torch.tensor([[0.0, 50.0], [math.log(3.0), 9.0]])
     targets = torch.tensor([[1.0, 1.0], [0.0, math.nan]])
     expected = (math.log(2) + 0.0 + math.log(4)) / 3

@@ -63,9 +63,13 @@ class PatchAutoencoder(nn.Module):
         image = F.pixel_shuffle(patches, self.config.downsample) + detail
         return image + self.refine(image)
 
+    def channel_scales(self) -> Float[Tensor, " C"]:
+        """Return how far one normalised unit of each latent channel moves a patch, through the linear skip."""
+        return self.unwhiten.norm(dim=0) * self.latent_std
+
     @torch.no_grad()
     def fit_patches(self, images: Sequence[Tensor]) -> None:
-        """Set the linear skip to the whitened principal components of all patches of `images` ((B, 1, H, W), float -1..1).
+        """Set the linear skip to the whitened principal components of all patches of `images` (B, 1, H, W).
 
         Components without variance are left out (their latents stay 0).
         """

@@ -150,16 +150,16 @@ class EmbeddedRun:
 
     def _draw_task(self, name: str, stage: StageConfig) -> DrawTask:
         model = self.model(before=name)
-        latents = self._cached(
-            f"latents_{stage.image_size_px}",
-            lambda: encode_corpus(self.autoencoder(before=name), self.corpus, stage.image_size_px),
-        )
+        autoencoder = self.autoencoder(before=name)
+        size_px = stage.image_size_px
+        latents = self._cached(f"latents_{size_px}", lambda: encode_corpus(autoencoder, self.corpus, size_px))
         features = None
         if stage.alignment_weight:
             features = self._cached("features", lambda: read_features(model, self.corpus))
+        scales = autoencoder.channel_scales()
         if stage.init_gen:
             copy_und_to_gen(model)
-        return DrawTask(model, self.corpus, stage, self.tokenizer().encode, latents, features)
+        return DrawTask(model, self.corpus, stage, self.tokenizer().encode, latents, scales, features)
 
     def _cached(self, name: str, compute: Callable[[], NDArray[np.float16]]) -> NDArray[np.float16]:
         path = self.directory / f"{name}.npy"

@@ -22,9 +22,11 @@ def text_loss(logits: Float[Tensor, "N V"], batch: Batch) -> Float[Tensor, ""]:
     return (weights * losses).sum() / weights.sum()
 
 
-def velocity_loss(velocity: Float[Tensor, "B G C"], target: Float[Tensor, "B G C"]) -> Float[Tensor, ""]:
-    """Return the mean squared velocity error (UniX, eq. 2)."""
-    return F.mse_loss(velocity.float(), target)
+def velocity_loss(
+    velocity: Float[Tensor, "B G C"], target: Float[Tensor, "B G C"], channel_weights: Float[Tensor, " C"]
+) -> Float[Tensor, ""]:
+    """Return the mean squared velocity error (UniX, eq. 2), its channels weighed by weights of mean 1."""
+    return ((velocity.float() - target).square() * channel_weights).mean()
 
 
 def label_loss(logits: Float[Tensor, "N L"], targets: Float[Tensor, "N L"]) -> Float[Tensor, ""]:

@@ -48,6 +48,7 @@ class StageConfig:
     batches that are crops at full resolution. `init_gen` copies the und stream into the gen stream before the first
     step. `alignment_weight` pulls gen layer `alignment_layer` (counted from 0) to the features of the frozen vision
     encoder. `label_weight` weighs the auxiliary label loss on vision features. A weight of 0 is off.
+    `channel_power` weighs velocity errors of a latent channel by that power of its share in the picture.
     """
 
     objective: Objective
@@ -62,6 +63,7 @@ class StageConfig:
     timestep_shift: float = 1.0
     alignment_weight: float = 0.0
     alignment_layer: int = 0
+    channel_power: float = 0.0
     label_weight: float = 0.0
     decoder_noise: float = 0.0
     crop_share: Share = 0.0

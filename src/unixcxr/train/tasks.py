@@ -165,6 +165,7 @@ class DrawTask:
         stage: StageConfig,
         encode: Encode,
         latents: NDArray[np.float16],
+        channel_scales: Float[Tensor, " C"],
         features: NDArray[np.float16] | None = None,
     ) -> None:
         assert len(latents) == len(corpus), "latents and corpus differ in number"
@@ -174,6 +175,8 @@ class DrawTask:
         self.stage = stage
         self.config = model.config
         self.latents = latents
+        weights = channel_scales**stage.channel_power
+        self.channel_weights = weights / weights.mean()
         self.features = features
         self.prompts = [[tuple(encode(text)) for text in row.prompts] for row in corpus.rows]
         self.weights = corpus.weights(stage.source_shares, [bool(row.prompts) for row in corpus.rows])
@@ -202,7 +205,7 @@ class DrawTask:
         aligned_layer = self.stage.alignment_layer if self.features is not None else None
         output = self.model(collate(examples, self.config), gen_hidden_at=aligned_layer)
         target = velocity_target(clean, noise).flatten(2).transpose(1, 2)  # (B, G, C)
-        losses = {"velocity": velocity_loss(output.velocity, target)}
+        losses = {"velocity": velocity_loss(output.velocity, target, self.channel_weights)}
         if self.features is not None:
             features = torch.from_numpy(self.features[indices]).float()
             projected = self.projector(output.gen_hidden)
