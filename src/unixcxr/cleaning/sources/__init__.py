@@ -19,10 +19,10 @@ from unixcxr.errors import ConfigError, InputError
 __all__ = ["SOURCES", "Decision", "DetectedSource", "Found", "Source", "detect_source", "read_source"]
 
 SOURCES: dict[str, Source] = {
-    "mimic-cxr-jpg": MimicSource(".jpg"),
-    "mimic-cxr": MimicSource(".dcm"),
     "llava-rad": LlavaRadSource(),
     "chexgenbench": CheXGenBenchSource(),
+    "mimic-cxr-jpg": MimicSource(".jpg"),
+    "mimic-cxr": MimicSource(".dcm"),
     "openi": OpenISource(),
     "iu-kaggle": IndianaTablesSource(),
     "r2gen": R2GenSource(),
@@ -33,7 +33,7 @@ SOURCES: dict[str, Source] = {
     "table": TableSource(),
     "dicom": DicomFolderSource(),
 }
-"""By name, in the order in which a folder is asked: named data sets first, a plain folder of DICOM files last."""
+"""By name, in the order in which a folder is asked: annotations before their data set, plain folders last."""
 
 _LOOK_DEPTH = 3
 _LOOK_FOLDERS = 200

@@ -205,25 +205,32 @@ def nih_labels(text: str) -> dict[str, LabelState]:
 def padchest_text(cell: str) -> str:
     """Write one English sentence for each item of PadChest's label cell, places in front.
 
-    The cell is a Python list, "[['pleural effusion', 'loc right'], ['normal']]" or "['cardiomegaly']".
-    An entry that cannot be read gives an empty text.
+    The cell is Python notation: labels, each followed by its places, sentence by sentence, as in
+    "[['pleural effusion', 'loc right'], ['normal']]". An entry that cannot be read gives an empty text.
     """
     try:
         items = ast.literal_eval(cell) if cell.strip() else []
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
+    labels: list[tuple[str, list[str]]] = []
+    for word in _flat(items):
+        if word.startswith("loc ") and labels:
+            labels[-1][1].append(word.removeprefix("loc "))
+        elif word and not word.startswith("loc "):
+            labels.append((word, []))
     sentences = []
-    for item in items if isinstance(items, list) else ():
-        words = [item] if isinstance(item, str) else [word for word in item if isinstance(word, str)]
-        places = [word.strip().removeprefix("loc ") for word in words if word.strip().startswith("loc ")]
-        for label in (word.strip() for word in words if word.strip() and not word.strip().startswith("loc ")):
-            sentence = (
-                " ".join([*places, label])
-                if label not in ("normal", "unchanged")
-                else "Normal chest radiograph"
-            )
-            sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    for label, places in labels:
+        sentence = "normal chest radiograph" if label == "normal" else " ".join([*places, label])
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     return sections(findings=" ".join(dict.fromkeys(sentences)))
+
+
+def _flat(items: object) -> Iterator[str]:
+    if isinstance(items, str):
+        yield items.strip()
+    elif isinstance(items, list | tuple):
+        for item in items:
+            yield from _flat(item)
 
 
 def _padchest_image(tree: Path, row: Row) -> Path:
