@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -211,6 +212,29 @@ def _swap_word(word: str, words: dict[str, str]) -> str:
         if side in word:
             return word.replace(side, other)
     return word
+
+
+@given(raw=st.text(max_size=200), findings=st.text(max_size=200), impression=st.text(max_size=60))
+def test_any_text_gets_a_verdict(raw: str, findings: str, impression: str) -> None:
+    verdict = judge_texts(raw, findings, impression)
+    assert verdict.accepted == (not verdict.complaints)
+    assert len(verdict.kinds) == len(verdict.complaints)
+
+
+LONG = [
+    " " * 20_000 + "edema",
+    "1 x " * 5_000,
+    "discussed " * 2_000,
+    "no " + "a " * 5_000,
+    "\n" * 10_000 + "edema",
+]
+
+
+@pytest.mark.parametrize("text", LONG, ids=[text.strip()[:9] for text in LONG])
+def test_long_runs_take_no_time(text: str) -> None:
+    began = time.process_time()
+    judge_texts(f"FINDINGS: {text}", text, "")
+    assert time.process_time() - began < 3.0
 
 
 def test_report_text_leaves_out_an_empty_section() -> None:

@@ -27,7 +27,7 @@ LEVELS = re.compile(
     r"\b(?:(?P<rank>\d{1,2})(?:st|nd|rd|th)|(?P<spine>[tlc])-?(?P<level>\d{1,2})\b(?![-/]\d))", re.IGNORECASE
 )
 MEASURES = re.compile(
-    r"(?P<numbers>\d+(?:\.\d+)?(?:\s*(?:x|×|by|-|to)\s*\d+(?:\.\d+)?)*)"
+    r"(?P<numbers>\d+(?:\.\d+)?(?:\s*(?:x|×|by|-|to)\s*\d+(?:\.\d+)?){0,3})"
     r"\s*-?(?P<unit>mm|cm|ml|cc|millimet\w+|centimet\w+)\b",
     re.IGNORECASE,
 )

@@ -31,6 +31,8 @@ DATES = re.compile(
     r"\b\d{1,2}/\d{1,2}/\d{2,4}\b|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}:\d{2}\b|\b\d{1,2}\s*(?:a\.?m|p\.?m)\b", re.I
 )
 
+BLANKS = re.compile(r"[ \t]{3,}")
+
 
 class Complaint(NamedTuple):
     """One objection: its kind, for counting, and the sentence that explains it."""
@@ -55,7 +57,8 @@ def judge_report(raw: str, clean: CleanReport) -> Verdict:
 
 def judge_texts(raw: str, findings: str, impression: str) -> Verdict:
     """Judge findings and impression against the raw report."""
-    text = report_text(findings, impression)
+    raw = BLANKS.sub("  ", raw)
+    text = BLANKS.sub("  ", report_text(findings, impression))
     if not any(character.isalpha() for character in findings + impression):
         complaints = [Complaint("empty", "the clean report is empty: write FINDINGS or IMPRESSION")]
     else:

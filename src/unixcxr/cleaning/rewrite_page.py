@@ -108,7 +108,7 @@ def _article(trace: Trace) -> str:
     else:
         badge = '<span class="badge kept">accepted</span>'
     tries = f"{len(trace.attempts)} {'try' if len(trace.attempts) == 1 else 'tries'}"
-    before = _marked(trace.raw_report, clean, "del")
+    before = _marked(trace.raw_report, clean, "del") if last else escape(trace.raw_report)
     after = _marked(clean, trace.raw_report, "ins")
     return f"""<article>
 <header><h2>{escape(trace.study_id)}</h2>{badge}<span class="tries">{tries}</span></header>
