@@ -19,7 +19,7 @@ ROOM = 64
 @torch.no_grad()
 def feed(model: UniX, cache: Cache, examples: list[Example], starts: list[int] | None = None) -> list[Tensor]:
     """Run examples behind a cache; return each row's und states, then its velocities."""
-    device = model.latent_in.weight.device
+    device = model.device
     batch = collate(examples, tiny.CONFIG, starts).to(device)
     output = model(batch, cache)
     parts = [row[valid] for row, valid in zip(output.und, batch.und.layout.valid, strict=True)]

@@ -39,7 +39,7 @@ class TestLoading:
     def test_public_names_load_the_parts(self, tmp_path: Path) -> None:
         directory = tiny.save(tmp_path / "tiny")
         engine = unixcxr.load_engine(directory, device="cpu", dtype="bfloat16")
-        assert engine.model.latent_in.weight.dtype == torch.bfloat16
+        assert engine.model.dtype == torch.bfloat16
         assert next(engine.autoencoder.parameters()).dtype == torch.bfloat16
         assert engine.config == unixcxr.load_model(directory).config
         assert type(unixcxr.load_autoencoder(directory)) is type(engine.autoencoder)

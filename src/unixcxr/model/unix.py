@@ -71,17 +71,24 @@ class UniX(nn.Module):
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.latent_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights, and the pixels and latents that meet them, are made of."""
+        return self.latent_in.weight.dtype
+
+    @property
     def rounds_rope(self) -> bool:
         """Whether rotary frequencies are rounded to bfloat16."""
         frequencies = self.config.transformer.rope_frequencies
-        return frequencies == "bfloat16" or (
-            frequencies == "dtype" and self.latent_in.weight.dtype == torch.bfloat16
-        )
+        return frequencies == "bfloat16" or (frequencies == "dtype" and self.dtype == torch.bfloat16)
 
     def new_cache(self, batch_size: int, capacity: int) -> Cache:
         """Allocate an empty cache on the model's device, in its dtype."""
-        weight = self.latent_in.weight
-        return Cache(self.config.transformer, batch_size, capacity, weight.device, weight.dtype)
+        return Cache(self.config.transformer, batch_size, capacity, self.device, self.dtype)
 
     def _embed_und(self, tokens: UndTokens) -> Float[Tensor, "B U D"]:
         und = self.embed_tokens(tokens.token_ids)

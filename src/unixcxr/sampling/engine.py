@@ -213,8 +213,7 @@ class Engine:
             raise PromptError(f"the report has no sentence {sentence!r}; pass one of its own sentences")
         answer = TextSegment(report.token_ids)
         example = Example((*self.reading(report.image, report.prompt).segments, answer))
-        weight = self.model.latent_in.weight
-        batch = collate([example], self.config).to(weight.device, weight.dtype)
+        batch = collate([example], self.config).to(self.model.device, self.model.dtype)
         # The token at place i is predicted from place i - 1; the answer's start token stands before its tokens.
         first = batch.und.token_ids.shape[1] - len(report.token_ids) - 2
         heat = image_attention(self.model, batch, range(first + tokens.start, first + tokens.stop))
@@ -332,7 +331,7 @@ class Engine:
         settings = {
             "text": text,
             "model": self.config.name,
-            "dtype": str(self.model.latent_in.weight.dtype).removeprefix("torch."),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
             "size_px": tuple(side * self.config.autoencoder.downsample for side in grid),
             **asdict(how),
             **({} if image_context is None else {"image_context": image_context}),

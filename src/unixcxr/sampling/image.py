@@ -153,11 +153,11 @@ class Drawing:
     def __init__(
         self, field: GuidedVelocity, noise: Float[Tensor, "B G C"], on_step: OnStep | None = None
     ) -> None:
-        settings, device = field.settings, field.model.latent_in.weight.device
+        settings = field.settings
         times = time_grid(settings.num_steps, settings.timestep_shift)
         self.field = field
         self.latents: Tensor | None = None
-        self._walk = walk(noise.float().to(device), times, settings.solver, on_step)
+        self._walk = walk(noise.float().to(field.model.device), times, settings.solver, on_step)
         self.x, self.timestep = next(self._walk)
 
     @property
@@ -201,15 +201,15 @@ class Denoiser:
     def _on_one_grid(self, wanted: Sequence[tuple[GuidedVelocity, Tensor, float]]) -> list[Tensor]:
         copies = [(field, field.num_copies(timestep)) for field, _, timestep in wanted]
         batch, cache = self._rows(wanted[0][0].grid, copies)
-        weight = self.model.latent_in.weight
+        device, dtype = self.model.device, self.model.dtype
         x = torch.cat([x.repeat(n, 1, 1) for (_, x, _), (_, n) in zip(wanted, copies, strict=True)])
         times = torch.cat(
             [
-                torch.full((len(x) * n, x.shape[1]), timestep, device=weight.device)
+                torch.full((len(x) * n, x.shape[1]), timestep, device=device)
                 for (_, x, timestep), (_, n) in zip(wanted, copies, strict=True)
             ]
         )
-        output = self.model(batch.with_latents(x.to(weight.dtype), times), cache)
+        output = self.model(batch.with_latents(x.to(dtype), times), cache)
         parts = output.velocity.float().split([field.num_pictures * n for field, n in copies])
         return [field.combine(part) for (field, _), part in zip(copies, parts, strict=True)]
 
@@ -219,8 +219,7 @@ class Denoiser:
             return self._joined[grid][1:]
         rows = [field.prefix.select(range(field.num_pictures * n)) for field, n in copies]
         prefix = Prefix.concat(rows, grid[0] * grid[1] + 2)
-        weight = self.model.latent_in.weight
-        batch = noisy_block(self.model.config, prefix.positions, grid).to(weight.device, weight.dtype)
+        batch = noisy_block(self.model.config, prefix.positions, grid).to(self.model.device, self.model.dtype)
         self._joined[grid] = copies, batch, prefix.cache.freeze()
         return batch, prefix.cache
 

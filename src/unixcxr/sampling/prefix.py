@@ -42,8 +42,7 @@ class Prefix:
 @torch.no_grad()
 def encode_prefix(model: UniX, examples: Sequence[Example], num_more: int) -> Prefix:
     """Run examples through the model into a new cache with room for `num_more` tokens."""
-    weight = model.latent_in.weight
-    batch = collate(examples, model.config).to(weight.device, weight.dtype)
+    batch = collate(examples, model.config).to(model.device, model.dtype)
     cache = model.new_cache(len(examples), batch.layout.order.shape[1] + num_more)
     model(batch, cache)
     return Prefix(cache, tuple(next_position(example) for example in examples))

@@ -135,7 +135,7 @@ class DecodingBatch:
             _one_token_batch(
                 [row.token_id for row in rows],
                 [row.position for row in rows],
-                self.model.latent_in.weight.device,
+                self.model.device,
             ),
             self._cache,
         )
