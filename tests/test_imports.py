@@ -174,5 +174,5 @@ def test_help_is_light(command: str) -> None:
 
 
 def test_names_without_torch_need_no_torch() -> None:
-    code = "import unixcxr\nunixcxr.label_report('No effusion.')\nunixcxr.read_image"
+    code = "import unixcxr\nunixcxr.label_report('No effusion.')\nunixcxr.clean_report('No effusion.')\nunixcxr.read_image"
     assert "torch" not in loaded_after(code)
