@@ -124,7 +124,8 @@ def score_iu(path: Path) -> None:
                 counts[half, label, "right"] += state in ("positive", "uncertain") and label in wanted
                 counts[half, label, "affirmed right"] += state == "positive" and label in wanted
     print(
-        f"\n| label | even reports (n = {reports[0]}): + precision | recall | odd (n = {reports[1]}): + precision | recall |"
+        f"\n| label | even reports (n = {reports[0]}): + precision | recall "
+        f"| odd reports (n = {reports[1]}): + precision | recall |"
     )
     print("|---|---|---|---|---|")
     for label in LABELS:

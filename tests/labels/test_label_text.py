@@ -55,6 +55,8 @@ SENTENCES = [
     ("One. Two.", ["One.", "Two."]),
     ("1. One.\n2. Two.", ["One.", "Two."]),
     ("1. One 2. Two", ["One", "Two"]),
+    ("Fracture of rib number 4. No effusion.", ["Fracture of rib number 4.", "No effusion."]),
+    ("1. Fracture of rib 2. No effusion.", ["Fracture of rib 2.", "No effusion."]),
     ("- One\n- Two", ["One", "Two"]),
     ("A 1.2 cm nodule. Next.", ["A 1.2 cm nodule.", "Next."]),
     ("Seen by Dr. Smith. Next.", ["Seen by Dr. Smith.", "Next."]),
@@ -83,10 +85,9 @@ def test_a_wet_read_counts_only_alone() -> None:
     assert label_report("WET READ: Small effusion.\n\nFINDINGS: Clear lungs.")["Pleural Effusion"] is None
 
 
-WORDS = st.sampled_from(
-    "no small effusion edema heart is enlarged normal possible . , and or but resolved not seen tube removed "
-    "FINDINGS: IMPRESSION: HISTORY: 1. 2. \n \n\n ___ İstanbul ?".split(" ")
-)
+PHRASES = """no|small|effusion|edema|heart|is|enlarged|normal|possible|.|,|and|or|but|resolved|not|seen|tube|removed
+FINDINGS:|IMPRESSION:|HISTORY:|1.|2.|___|İstanbul|?"""
+WORDS = st.sampled_from([*PHRASES.replace("\n", "|").split("|"), "\n", "\n\n"])
 TEXTS = st.one_of(st.lists(WORDS, max_size=40).map(" ".join), st.text(max_size=80))
 
 

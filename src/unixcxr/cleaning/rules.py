@@ -244,7 +244,7 @@ def why_unsafe(draft: Draft, original: str, states: dict[str, str]) -> str | Non
     ):
         if pattern.search(text):
             return kind
-    if heading_pattern().match(text):
+    if heading_pattern().search(text):
         return "heading"
     if text == original:
         return None

@@ -14,7 +14,7 @@ SPACING = (
 PUNCTUATION = (
     (re.compile(r"\( *\)|\[ *\]"), ""),
     (re.compile(r"[,;:](?= ?[,;.])"), ""),
-    (re.compile(r"(?<=[.!?])[.,;:!?]+"), ""),
+    (re.compile(r"(?<=[.!?])[.,;:!?]+(?=\s|$)"), ""),
     (re.compile(r"^[\s,;:.\-–—*•/]+"), ""),
     (re.compile(r"[\s,;:\-–—]+(?=[.!?]?$)"), ""),
     (re.compile(r"^(?:and|but|however|although|though|with|also)\b,? (?=[a-z])", re.IGNORECASE), ""),

@@ -27,7 +27,7 @@ BREAK = re.compile(
     r"|(?P<tight>(?<=[a-z)])\.(?=[A-Z][a-z]))"
     r"|(?P<blank>\s*\n[ \t]*\n\s*)"
     r"|(?P<bullet>\s*\n\s*(?=(?:\(?\d{1,2}[.)]|[-*•])\s))"
-    r"|(?P<inline>\s+(?=\(?\d{1,2}[.)]\s+[A-Z]))"
+    r"|(?P<inline>(?<!rib)(?<!ribs)(?<!\b[TLCtlc])(?<!level)(?<!and)(?<!or)(?<!of)\s+(?=\(?\d{1,2}[.)]\s+[A-Z]))"
     r"|(?P<line>[ \t]*\n[ \t]*(?=[A-Z_\d(]))"
 )
 LIST_MARK = re.compile(r"\s*(?:\(?\d{1,2}[.)](?=\s|[A-Z])|[-*•](?=\s))\s*")
@@ -108,9 +108,12 @@ def _end_of_aside(text: str, section: Section, more_headings: bool) -> int:
 def split_sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each sentence, list marks and surrounding blanks left out."""
     end = len(text) if end is None else end
-    begin = start
+    begin, item = start, None
     for match in BREAK.finditer(text, start, end):
         kind = match.lastgroup
+        item = _list_number(text, begin, end) or item
+        if kind == "inline" and (item is None or _list_number(text, match.end(), end) != item + 1):
+            continue  # "fracture of rib 4. No effusion" is no list; "1. No effusion 2. Edema" is
         if kind == "stop" and _is_abbreviation(text, begin, match.start()):
             continue
         if kind == "line" and match.start() - text.rfind("\n", 0, match.start()) > SHORT_LINE:
@@ -119,6 +122,13 @@ def split_sentences(text: str, start: int = 0, end: int | None = None) -> Iterat
         yield from _sentence(text, begin, stop)
         begin = match.end()
     yield from _sentence(text, begin, end)
+
+
+def _list_number(text: str, begin: int, end: int) -> int | None:
+    """Return the number of the list mark at `begin`, if one stands there."""
+    mark = LIST_MARK.match(text, begin, end)
+    digits = mark[0].strip(" (.)-*•\n\t") if mark else ""
+    return int(digits) if digits.isdecimal() else None
 
 
 def _is_abbreviation(text: str, begin: int, dot: int) -> bool:
