@@ -18,10 +18,16 @@ from unixcxr.serve.streams import EventStream, event_chunks, from_data_url, pres
 
 router = APIRouter(prefix="/v1")
 
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "One server-sent event; `data` is JSON, or [DONE] at the end of OpenAI's streams.",
+    "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 EVENTS_DOC: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The result; with `stream` its events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 DRAW_EXAMPLES = {
@@ -165,7 +171,7 @@ async def job_status(request: Request, job_id: str) -> schema.JobStatus:
     "/jobs/{job_id}/events",
     summary="Follow a job",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {"schema": EVENT}}}},
 )
 async def job_events(
     request: Request, job_id: str, last_event_id: Annotated[str | None, Header()] = None

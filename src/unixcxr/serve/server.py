@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class Server(uvicorn.Server):
             ws="none",
         )
         super().__init__(config)
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings quote what clients send
         self.service = service
         self.on_started = on_started
         self._drain: asyncio.Task[None] | None = None
