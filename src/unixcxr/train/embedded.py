@@ -33,6 +33,7 @@ from unixcxr.train.stages import RunConfig, StageConfig, read_run_config
 from unixcxr.train.tasks import (
     DrawTask,
     LabelTask,
+    Latents,
     ReadTask,
     ReconstructTask,
     copy_und_to_gen,
@@ -151,8 +152,7 @@ class EmbeddedRun:
     def _draw_task(self, name: str, stage: StageConfig) -> DrawTask:
         model = self.model(before=name)
         autoencoder = self.autoencoder(before=name)
-        size_px = stage.image_size_px
-        latents = self._cached(f"latents_{size_px}", lambda: encode_corpus(autoencoder, self.corpus, size_px))
+        latents = self._latents(autoencoder, stage)
         features = None
         if stage.alignment_weight:
             features = self._cached("features", lambda: read_features(model, self.corpus))
@@ -160,6 +160,17 @@ class EmbeddedRun:
         if stage.init_gen:
             copy_und_to_gen(model)
         return DrawTask(model, self.corpus, stage, self.tokenizer().encode, latents, scales, features)
+
+    def _latents(self, autoencoder: PatchAutoencoder, stage: StageConfig) -> Latents:
+        """Return how a stage gets its latents: from a table, or encoded as drawn when that is less work."""
+        size_px = stage.image_size_px
+        if stage.num_samples < len(self.corpus):
+            return torch.no_grad()(
+                lambda rows: autoencoder.encode(as_grey(self.corpus.images(rows), size_px) * 2 - 1).float()
+            )
+        table = self._cached(f"latents_{size_px}", lambda: encode_corpus(autoencoder, self.corpus, size_px))
+        assert len(table) == len(self.corpus), "the table of latents was made from another corpus"
+        return lambda rows: torch.from_numpy(table[rows]).float()
 
     def _cached(self, name: str, compute: Callable[[], NDArray[np.float16]]) -> NDArray[np.float16]:
         path = self.directory / f"{name}.npy"

@@ -28,6 +28,7 @@ from unixcxr.train.losses import label_loss, reconstruction_loss, text_loss, vel
 from unixcxr.train.stages import StageConfig, freeze_except
 
 Encode = Callable[[str], Sequence[int]]
+Latents = Callable[[Sequence[int]], Float[Tensor, "B C h w"]]
 _OWN_PROMPT_SHARE = 0.75
 
 
@@ -153,7 +154,7 @@ class ReadTask:
 
 
 class DrawTask:
-    """Generation: prompt and noisy latents in, velocity out; `latents` (N, C, h, w) are those of the corpus.
+    """Generation: prompt and noisy latents in, velocity out; `latents` gives those of corpus rows.
 
     With `features` (N, T, E), a gen layer is aligned to them.
     """
@@ -164,11 +165,10 @@ class DrawTask:
         corpus: Corpus,
         stage: StageConfig,
         encode: Encode,
-        latents: NDArray[np.float16],
+        latents: Latents,
         channel_scales: Float[Tensor, " C"],
         features: NDArray[np.float16] | None = None,
     ) -> None:
-        assert len(latents) == len(corpus), "latents and corpus differ in number"
         assert (features is not None) == bool(stage.alignment_weight), (
             "features come with an alignment weight"
         )
@@ -192,7 +192,7 @@ class DrawTask:
 
     def losses(self, generator: torch.Generator) -> dict[str, Tensor]:
         indices = draw_indices(self.weights, self.stage.batch_size, generator)
-        clean = torch.from_numpy(self.latents[indices]).float()  # (B, C, h, w)
+        clean = self.latents(indices)  # (B, C, h, w)
         noise = torch.randn(clean.shape, generator=generator)
         times = sample_timesteps(len(indices), self.stage.timestep_shift, generator)
         noisy = interpolate(clean, noise, times)
