@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from serve.serving import Running, as_url, film, from_url, in_background, multipart, png, until
+from unixcxr.labels import label_report
 from unixcxr.phantom import sample_phantom
 from unixcxr.sampling.engine import Engine
 
@@ -223,3 +224,26 @@ def test_the_multipart_helper_sends_what_browsers_send() -> None:
     body = multipart(b"\x00\xff", "a.png", {"seed": 1})
     assert body.count(b"Content-Disposition") == 2
     assert b"\r\n\r\n\x00\xff\r\n--" in body
+
+
+def test_a_text_is_labelled_by_the_rules(running: Running) -> None:
+    text = "Large right pleural effusion. No edema."
+    answer = running.client.post("/v1/label", {"text": text}).json
+    assert answer["labels"] == label_report(text)
+    assert answer["labels"]["Pleural Effusion"] == "positive"
+    assert [sentence["labels"] for sentence in answer["sentences"]] == [
+        {"Pleural Effusion": "positive"},
+        {"Edema": "negative"},
+    ]
+
+
+def test_a_report_is_exported(running: Running) -> None:
+    finding = {"label": "Edema", "state": "negative", "sentence": "No edema.", "confidence": 0.5}
+    wanted = {"text": "No edema.", "findings": [finding], "model": "tiny"}
+    fhir = running.client.post("/v1/export", {**wanted, "format": "fhir"})
+    assert fhir.headers["content-type"] == "application/fhir+json"
+    assert fhir.json["resourceType"] == "DiagnosticReport"
+    dicom = running.client.post("/v1/export", {**wanted, "format": "dicom_sr"})
+    assert dicom.headers["content-type"] == "application/dicom"
+    assert pydicom.dcmread(io.BytesIO(dicom.body)).Modality == "SR"
+    assert running.client.post("/v1/export", {**wanted, "format": "pdf"}).status == 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request
@@ -9,6 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 import unixcxr
+from unixcxr.labels import label_report, label_sentences
+from unixcxr.sampling.export import ExportedFinding, report_to_dicom_sr, report_to_fhir
 from unixcxr.serve import schema
 from unixcxr.serve.failure import RequestError
 from unixcxr.serve.forms import CheckForm, ExplainForm, ReportForm, form_schema, read_form
@@ -55,6 +59,27 @@ JOB_EXAMPLES = {
     "report": {"summary": "A report", "value": REPORT_JOB},
 }
 BATCH_EXAMPLES = {"both": {"summary": "One of each", "value": {"requests": [DRAW_JOB, REPORT_JOB]}}}
+
+LABEL_EXAMPLES = {"text": {"summary": "A text", "value": {"text": "Large right pleural effusion. No edema."}}}
+EXPORT_EXAMPLES = {
+    form: {
+        "summary": name,
+        "value": {
+            "format": form,
+            "text": "Large right pleural effusion.",
+            "findings": [
+                {
+                    "label": "Pleural Effusion",
+                    "state": "positive",
+                    "sentence": "Large right pleural effusion.",
+                    "confidence": 0.8,
+                }
+            ],
+            "model": "unix-embedded-v1",
+        },
+    }
+    for form, name in (("fhir", "FHIR DiagnosticReport"), ("dicom_sr", "DICOM structured report"))
+}
 
 READ_FIELDS = ("max_new_tokens", "temperature", "top_p", "repetition_penalty")
 DRAW_FIELDS = ("num_steps", "guidance_scale", "guidance_interval", "timestep_shift", "renorm", "solver")
@@ -128,6 +153,43 @@ async def draw(
     service = service_of(request)
     job = service.submit(request, "draw", draw_message(wanted))
     return await _answer(service, request, job, wanted.stream)
+
+
+@router.post("/label", summary="What does a text say?")
+def label(
+    wanted: Annotated[schema.LabelRequest, Body(openapi_examples=LABEL_EXAMPLES)],
+) -> schema.LabelResult:
+    """Label a text by rules: the 14 CheXpert labels, positive, negative, uncertain or not mentioned."""
+    sentences = [
+        schema.LabeledSentence(text=text, start=start, end=end, labels=labels)
+        for text, start, end, labels in label_sentences(wanted.text)
+    ]
+    return schema.LabelResult(labels=label_report(wanted.text), sentences=sentences)
+
+
+@router.post(
+    "/export",
+    summary="A report for a hospital system",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "application/fhir+json": {"schema": {"type": "object"}},
+                "application/dicom": {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
+)
+def export(wanted: Annotated[schema.ExportRequest, Body(openapi_examples=EXPORT_EXAMPLES)]) -> Response:
+    """Turn a report into a FHIR DiagnosticReport (R4) or a DICOM Basic Text SR: unverified, without a patient."""
+    findings = [ExportedFinding(**finding.model_dump()) for finding in wanted.findings]
+    now = datetime.now().astimezone()
+    if wanted.format == "fhir":
+        content = json.dumps(report_to_fhir(wanted.text, findings, wanted.model, now)).encode()
+        return Response(content, media_type="application/fhir+json")
+    return Response(
+        report_to_dicom_sr(wanted.text, findings, wanted.model, now), media_type="application/dicom"
+    )
 
 
 @router.post("/batch", summary="Several at once")

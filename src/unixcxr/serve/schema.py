@@ -129,6 +129,43 @@ class ExplainResult(BaseModel):
     ] = None
 
 
+class LabelRequest(Strict):
+    """A text to label by rules; no model is asked."""
+
+    text: Text
+
+
+class LabeledSentence(Sentence):
+    """A sentence and the labels that it speaks of."""
+
+    labels: dict[str, Literal["positive", "negative", "uncertain"]]
+
+
+class LabelResult(BaseModel):
+    """The 14 labels of a text, null where it says nothing, and what each sentence says."""
+
+    labels: dict[str, Literal["positive", "negative", "uncertain"] | None]
+    sentences: list[LabeledSentence]
+
+
+class ExportFinding(Strict):
+    """A finding as `/v1/report` gave it."""
+
+    label: Annotated[str, Field(min_length=1, max_length=64)]
+    state: Literal["positive", "negative", "uncertain"]
+    sentence: Text
+    confidence: Annotated[float, Field(ge=0, le=1)]
+
+
+class ExportRequest(Strict):
+    """A report as `/v1/report` gave it, and the form that is wanted."""
+
+    format: Literal["fhir", "dicom_sr"]
+    text: Text
+    findings: Annotated[list[ExportFinding], Field(max_length=200)] = []
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 # --- drawing
 
 
