@@ -147,7 +147,9 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_no_training_config_names_the_judge() -> None:
-    configs = list((ROOT / "configs").rglob("*.toml"))
+    """Configs of cleaning may name a judge: there it is a language model that checks a rewritten report."""
+    configs = [path for path in (ROOT / "configs").rglob("*.toml") if path.parent.name != "cleaning"]
+    assert configs
     assert [path for path in configs if "judge" in path.read_text()] == []
 
 
