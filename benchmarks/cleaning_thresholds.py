@@ -27,6 +27,7 @@ from unixcxr.cleaning.duplicates import near_pairs, picture_hash
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "src" / "unixcxr" / "cleaning" / "template.toml"
 MOST_PER_SOURCE = 400
+FEWEST_PER_SOURCE = 20
 """No source outweighs the others: one of them holds most of the pack."""
 
 
@@ -38,7 +39,7 @@ def load(pack: Path, split: str) -> dict[str, list[np.ndarray]]:
         chosen = [row for row in rows if row["source"] == source and row["split"] == split]
         random.Random(0).shuffle(chosen)
         images[source] = [read_image(pack / row["image"]) for row in chosen[:MOST_PER_SOURCE]]
-    return {source: found for source, found in images.items() if found}
+    return {source: found for source, found in images.items() if len(found) >= FEWEST_PER_SOURCE}
 
 
 def with_text(image: np.ndarray, seed: int) -> np.ndarray:

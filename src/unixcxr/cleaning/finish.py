@@ -1,7 +1,7 @@
 """The last step of cleaning, over everything at once: splits, duplicates, and all that is written.
 
-Two passes over the chunks' rows. The first keeps about a hundred bytes an image (hash, split, patient) to decide who
-crosses a split and what is there twice; the second writes.
+Two passes over the chunks' rows. The first keeps about half a kilobyte an image (hash, id, split, patient) to decide
+who crosses a split and what is there twice; the second writes.
 """
 
 from __future__ import annotations

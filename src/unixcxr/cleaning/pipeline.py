@@ -148,7 +148,7 @@ def _make_plan(studies: Iterator[Found], staging: Path, base: str, progress: Pro
         num_studies += len(chunk)
         progress("Reading the source", num_studies, 0)
     for left_over in staging.glob("*.plan"):
-        if left_over not in set(paths[-1:]) and int(left_over.stem.partition(".")[0]) >= len(paths):
+        if int(left_over.stem.partition(".")[0]) >= len(paths):
             left_over.unlink()
     return _Plan(whole.hexdigest(), paths, fingerprints, num_studies)
 

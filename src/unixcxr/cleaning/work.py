@@ -34,7 +34,7 @@ from unixcxr.records import Change, LabelState, Record, Study
 
 THUMB_PX = 96
 PNG_LEVEL = 4
-"""Level 6 takes twice the time for 2 % less space (512 px, measured by benchmarks/cleaning_speed.py)."""
+"""Level 6 takes more than twice the time for the same space (benchmarks/cleaning_speed.py)."""
 
 
 @dataclass(frozen=True)
