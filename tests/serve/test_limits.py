@@ -384,6 +384,19 @@ def test_a_client_that_goes_away_is_forgotten(engine: Engine) -> None:
         assert not queue._jobs
 
 
+def test_a_silent_stream_says_that_it_is_still_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unixcxr.serve.streams.PING_S", 0.05)
+    with local(engine, make_session=HeldSession) as running:
+        stream = in_background(running.client.post, "/v1/draw", {**MASS, "stream": True})
+        until(lambda: running.service.queue.running)
+        time.sleep(0.2)
+        running.session.may_step.set()
+        answer = stream.result()
+        assert answer.body.count(b": still here\n\n") >= 2
+        assert answer.events[-1][0] == "pictures"
+        assert answer.headers["cache-control"] == "no-store"
+
+
 def test_a_streamed_job_is_cancelled_by_its_id(engine: Engine) -> None:
     with local(engine, make_session=HeldSession) as running:
         client = running.client
