@@ -37,7 +37,7 @@ def run(name: str, scratch: Path) -> str:
     folder = ROOT if command.startswith("make") else scratch
     shell = f'PATH="{Path(sys.executable).parent}:$PATH" {command} 2>&1'
     ran = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, check=True)
-    lines = [line.rstrip() for line in ran.stdout.replace(f"{folder}/", "").splitlines()]
+    lines = [line.rstrip() for line in ran.stdout.replace(f"{folder}/", "").strip().splitlines()]
     lines = [line for line in lines if not line.startswith((".venv/", "make"))]
     if name in TAIL_ONLY:
         lines = ["...", *lines[-TAIL_ONLY[name] :]]

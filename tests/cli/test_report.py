@@ -127,7 +127,7 @@ def test_a_terminal_sees_one_report_as_it_is_written(unixcxr, engine, films: Pat
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
     ran = unixcxr("report", films / "a.png")
     assert ran.code == 0
-    assert ran.out == f"{TEXT}\n\n[Pleural Effusion: positive; Pneumothorax: negative]\n"
+    assert ran.out == f"{TEXT}\n\n[Pleural Effusion; no Pneumothorax]\n"
     assert engine.batches == []
 
 

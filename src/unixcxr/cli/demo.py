@@ -18,7 +18,7 @@ import typer
 
 import unixcxr
 from unixcxr.atomic import require_writable, write_text
-from unixcxr.cli import engines, options
+from unixcxr.cli import engines, findings, options
 from unixcxr.cli.console import NOT_A_DEVICE, percent, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -201,20 +201,13 @@ def _report(report: Report) -> str:
     return f'<p class="report">{html.escape(report.text)}</p>{chips}'
 
 
-def _chips(findings: Iterable[tuple[str, str, float | None]]) -> str:
-    """Render findings, one chip a label: what is there first, the most confident sentence of each."""
-    order = {"positive": 0, "uncertain": 1, "negative": 2}
-    best: dict[str, tuple[str, float | None]] = {}
-    for label, state, confidence in sorted(findings, key=lambda f: (order[f[1]], -(f[2] or 0.0))):
-        best.setdefault(label, (state, confidence))
+def _chips(found: Iterable[tuple[str, str, float | None]]) -> str:
+    """Render findings as chips, one a label."""
     items = []
-    for label, (state, confidence) in best.items():
+    for label, state, confidence in findings.one_per_label(found):
         kind = "clear" if label == "No Finding" else state
-        sure = "" if confidence is None else f" {confidence:.2f}"
-        name = {"positive": label, "uncertain": f"possible: {label}", "negative": f"no {label}"}[state]
-        items.append(
-            f'<li class="{kind}" title="model confidence, not calibrated">{html.escape(name)}{sure}</li>'
-        )
+        words = html.escape(findings.in_words(label, state, confidence))
+        items.append(f'<li class="{kind}" title="model confidence, not calibrated">{words}</li>')
     return f'<ul class="chips">{"".join(items)}</ul>'
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unixcxr.atomic import require_writable, write_text
-from unixcxr.cli import engines, options
+from unixcxr.cli import engines, findings, options
 from unixcxr.cli.console import print_error, progress, say
 from unixcxr.cli.inputs import ImageFile, find_images
 from unixcxr.errors import ConfigError, InputError
@@ -48,8 +48,8 @@ class _Result:
 
     def as_text(self) -> str:
         assert self.report is not None
-        findings = [f"{label}: {state} ({conf:.2f})" for label, state, _, conf in self.report.findings]
-        return f"{self.report.text}\n\n[{'; '.join(findings) or 'no labelled finding'}]\n"
+        found = ((label, state, confidence) for label, state, _, confidence in self.report.findings)
+        return f"{self.report.text}\n\n{findings.line(found)}\n"
 
 
 def report(
@@ -123,12 +123,10 @@ def _stream(engine: Engine, file: ImageFile, force: bool, settings: dict[str, An
     for piece in engine.stream_report(file.path, **settings):
         print(piece, end="", flush=True)
         pieces.append(piece)
-    states = [
-        f"{label}: {state}"
-        for *_, found in label_sentences("".join(pieces))
-        for label, state in found.items()
-    ]
-    print(f"\n\n[{'; '.join(states) or 'no labelled finding'}]")
+    sentences = label_sentences("".join(pieces))
+    print(
+        f"\n\n{findings.line((label, state, None) for *_, found in sentences for label, state in found.items())}"
+    )
     return 0
 
 
