@@ -414,6 +414,8 @@ def test_the_source_is_not_written_into(tmp_path: Path) -> None:
     root = trees.table_folder(tmp_path / "source")
     with pytest.raises(OutputError, match="is the source itself"):
         run(root, root)
+    with pytest.raises(OutputError, match="lies in the folder that is read"):
+        run(trees.dicom_folder(tmp_path / "dicom"), tmp_path / "dicom" / "clean")
     trees.table(tmp_path / "empty" / "data.csv", [], ["image", "report"])
     with pytest.raises(InputError, match="no study found"):
         run(tmp_path / "empty", tmp_path / "out")
@@ -431,6 +433,7 @@ def test_the_report_stands_alone_and_tells_the_counts(tmp_path: Path) -> None:
         "duplicate, another patient, across splits",
         "inverted",
         "No patient and no duplicate crosses",
+        "taken: PA by ViewPosition",
     ):
         assert told in page
     assert page.count("data:image/jpeg") == 2 + 4 + 1  # samples, two pairs, one refused picture

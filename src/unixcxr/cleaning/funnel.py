@@ -107,7 +107,8 @@ class Funnel:
         self._read(outcome)
         self.num_kept += 1
         self.splits[record.split] += 1
-        self.views[record.view or "by content"] += 1
+        by_content = "looks frontal" if record.image_path else "text only"
+        self.views[outcome.detail if record.view else by_content] += 1
         self.notes.update(outcome.notes)
         self.rules.update(change.rule for change in record.changes)
         self.num_changed += bool(record.changes)

@@ -85,7 +85,7 @@ def clean(
     rewriting = None
     if config.rewrite.kind == "llm":
         rewriting = read_rewriting(config.rewrite.llm, environment, source="rewrite.llm")
-    staging = _make_staging(out_dir, config)
+    staging = _make_staging(out_dir, detected)
     plan = _make_plan(studies, staging, _base_fingerprint(config, detected, limit, rewriting), progress)
     finished = _finished(out_dir, plan.fingerprint)
     if finished is not None:
@@ -113,11 +113,13 @@ def clean(
     return CleaningResult(out_dir, detected.kind, counts, num_chunks_resumed=num_resumed)
 
 
-def _make_staging(out_dir: Path, config: CleaningConfig) -> Path:
-    """Make the folder of the chunks; refuse an output folder that is the source itself."""
-    source = Path(config.source.path).expanduser().resolve()
-    if source.is_dir() and source == out_dir.resolve():
-        raise OutputError(f"{out_dir}: is the source itself; write the clean data elsewhere")
+def _make_staging(out_dir: Path, detected: DetectedSource) -> Path:
+    """Make the folder of the chunks; refuse one that the source would read as its own files."""
+    root = detected.root.resolve()
+    source, target = root if root.is_dir() else root.parent, out_dir.resolve()
+    if source == target or (detected.kind == "dicom" and source in target.parents):
+        where = "is the source itself" if source == target else "lies in the folder that is read"
+        raise OutputError(f"{out_dir}: {where}; write the clean data elsewhere")
     staging = out_dir / STAGING
     try:
         staging.mkdir(parents=True, exist_ok=True)

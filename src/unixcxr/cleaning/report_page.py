@@ -228,7 +228,7 @@ def _refused_reports(funnel: Funnel) -> str:
 
 def _splits(funnel: Funnel) -> str:
     rows = [(split, f"{number:,}") for split, number in sorted(funnel.splits.items())]
-    rows += [(f"view {view}", f"{number:,}") for view, number in funnel.views.most_common()]
+    rows += [(f"taken: {why}", f"{number:,}") for why, number in funnel.views.most_common(20) if why]
     crossed = [(crossing.kind, crossing.what, " and ".join(crossing.splits)) for crossing in funnel.crossings]
     found = _table(("crosses", "what", "splits"), crossed[:MOST_CROSSINGS]) if crossed else ""
     verdict = (
@@ -236,7 +236,7 @@ def _splits(funnel: Funnel) -> str:
         if crossed
         else "No patient and no duplicate crosses a split."
     )
-    return _table(("split or view", "images kept"), rows) + f"<p>{verdict}</p>{found}"
+    return _table(("split, and why taken", "images kept"), rows) + f"<p>{verdict}</p>{found}"
 
 
 def _image(png: bytes, size_px: int) -> str:

@@ -32,14 +32,16 @@ class LocalRunner:
 
     Ctrl-C lets the chunks in work finish, drops the rest and raises KeyboardInterrupt. A file that kills its worker
     (a decoder's fault, or too little memory) is found by running the chunks in work alone, and its study is dropped.
+    Asked for one worker, it works in this process, which such a file would kill.
     """
 
     def __init__(self, num_workers: int | None = None) -> None:
-        self.num_workers = num_workers or len(os.sched_getaffinity(0))
+        self.num_workers = num_workers or _num_cores()
+        self._is_inline = num_workers == 1
 
     def run(self, tasks: Iterable[ChunkTask], done: Done) -> None:
         waiting = iter(tasks)
-        if self.num_workers == 1:
+        if self._is_inline:
             for task in waiting:
                 run_chunk(task)
                 done(task)
@@ -70,6 +72,11 @@ class LocalRunner:
             return list(in_work.values())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _num_cores() -> int:
+    """Return the cores that this process may use; not every system tells them from those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(num_workers: int) -> ProcessPoolExecutor:
@@ -147,8 +154,12 @@ def _run_on_ray(ray, waiting: Iterable[ChunkTask], done: Done, most_in_work: int
         if not in_work:
             return
         (ready,), _ = ray.wait(list(in_work), num_returns=1)
-        ray.get(ready)
-        done(in_work.pop(ready))
+        task = in_work.pop(ready)
+        try:
+            ray.get(ready)
+        except ray.exceptions.WorkerCrashedError:
+            _run_alone(task)
+        done(task)
 
 
 RUNNERS: dict[str, Callable[[int | None], Runner]] = {"local": LocalRunner, "ray": RayRunner}

@@ -63,7 +63,10 @@ class ChunkTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image (or of a study that has none): kept with its record, or dropped with the reason."""
+    """What became of one image (or of a study that has none): kept with its record, or dropped with the reason.
+
+    `detail` of a kept image says what told its view.
+    """
 
     study_id: str
     image_path: str
@@ -244,7 +247,7 @@ def _image_outcomes(
     stage, reason, detail = _text_problem(found, answer)
     names: set[str] = set()
     for number, image in enumerate(found.images):
-        outcome = dataclasses.replace(blank, image_path=image.image_path)
+        outcome = dataclasses.replace(blank, image_path=image.image_path, detail=image.detail)
         if not image.taken:
             yield dataclasses.replace(outcome, stage="source", reason=image.reason, detail=image.detail)
         elif found.study.id in task.crashed:

@@ -159,10 +159,10 @@ class Nih14Source:
         folders = [*sorted(tree.glob("images_[0-9]*/images")), tree / "images", tree]
         lists = (("train_val_list.txt", "train"), ("test_list.txt", "test"))
         splits = RowStore(
-            (line.strip(), {"split": split})
-            for name, split in lists
-            if (root / name).is_file()
-            for line in (root / name).open()
+            (name, {"split": split})
+            for list_name, split in lists
+            if (root / list_name).is_file()
+            for name in (root / list_name).read_text(encoding="utf-8").split()
         )
         rows = ((row["Image Index"], row) for row in read_rows(table, self._COLUMNS))
         for name, (row, *_) in RowStore(rows).groups():

@@ -264,7 +264,7 @@ def _table(root: Path, key: tuple[str], *patterns: str) -> RowStore:
 
 
 def _walk(root: Path, suffix: str) -> Iterator[Row]:
-    """Yield a row for each image of the tree, and an empty study for a report without a folder."""
+    """Yield a row for each image of the tree."""
     for group in sorted((root / "files").glob("p[0-9][0-9]")):
         for path in sorted(group.glob(f"p*/s*/*{suffix}")):
             yield {"subject_id": path.parts[-3][1:], "study_id": path.parts[-2][1:], "dicom_id": path.stem}

@@ -20,7 +20,7 @@ from unixcxr.cleaning.tables import (
 )
 from unixcxr.cleaning.views import View, choose_view
 from unixcxr.config.cleaning import SourceConfig
-from unixcxr.errors import ConfigError, InputError, RecordError
+from unixcxr.errors import ConfigError, InputError
 
 ALIASES = {
     "image": ("image", "image_path", "path", "file", "filename", "file_name", "image_file"),
@@ -254,6 +254,3 @@ def _has_mark(path: Path) -> bool:
 
 def _is_table(path: Path) -> bool:
     return path.is_file() and path.name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
-
-
-__all__ = ["ALIASES", "DicomFolderSource", "RecordError", "TableSource"]
