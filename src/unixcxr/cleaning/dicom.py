@@ -230,7 +230,7 @@ def _check_header(header: Dataset, max_pixels: int) -> None:
     except DAMAGE as error:
         raise DicomError(f"damaged DICOM header ({reason(error)}); get a fresh copy") from None
     if "Rows" not in header or "Columns" not in header:
-        raise DicomError(f"holds no picture (its kind: {kind}); expected a radiograph")
+        raise DicomError(f"holds no picture (its kind: {kind}) or is cut short; expected a radiograph")
     check_size(columns, rows, max_pixels)
     if frames > 1:
         raise DicomError(f"holds {frames} frames; expected one: export the frame you mean")
