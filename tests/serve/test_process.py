@@ -202,3 +202,15 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there(
     assert "no such model directory" in capfd.readouterr().err
     assert run(["serve", "--host", "0.0.0.0"]) == 2
     assert "--token-file" in capfd.readouterr().err
+    assert run(["serve", "--replicas", "2"]) == 2
+    assert "--runner ray" in capfd.readouterr().err
+
+
+def test_ray_is_an_extra_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from unixcxr.cli.app import run
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(["serve", "--runner", "ray", "--replicas", "2"]) == 2
+    assert "pip install 'unixcxr[ray]'" in capfd.readouterr().err

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from unixcxr.cli import options
 from unixcxr.cli.console import print_json, say
+from unixcxr.errors import ConfigError
 
 
 def serve(
@@ -42,6 +43,10 @@ def serve(
     open_to_all: Annotated[
         bool, typer.Option("--open-to-all", help="Listen beyond this machine without tokens.")
     ] = False,
+    runner: Annotated[
+        Literal["process", "ray"], typer.Option(help="Where it runs: this machine, or a Ray cluster (extra).")
+    ] = "process",
+    replicas: Annotated[int, typer.Option(min=1, help="Copies on the Ray cluster.")] = 1,
     json_lines: options.Json = False,
 ) -> int:
     """Serve the page and the API; the default is for this machine only.
@@ -51,7 +56,10 @@ def serve(
     if make_token is not None:
         return _make_token(make_token, json_lines)
     from unixcxr.hub import repo_id_of
-    from unixcxr.serve.server import Options, run
+    from unixcxr.serve.server import Options, run, run_on_ray
+
+    if runner == "process" and replicas > 1:
+        raise ConfigError("--replicas has no effect here; it goes with --runner ray")
 
     def started(url: str, name: str) -> None:
         if json_lines:
@@ -77,7 +85,10 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         is_open_to_all=open_to_all,
     )
-    run(wanted, started)
+    if runner == "ray":
+        run_on_ray(wanted, replicas, started)
+    else:
+        run(wanted, started)
     return 0
 
 

@@ -16,11 +16,12 @@ from unixcxr.errors import ConfigError
 from unixcxr.serve.app import create_app
 from unixcxr.serve.guard import GuardSettings
 from unixcxr.serve.jobs import QueueSettings
+from unixcxr.serve.replicas import run_on_ray
 from unixcxr.serve.runner import ProcessRunner, WorkerSpec
 from unixcxr.serve.service import ServeSettings, Service
 from unixcxr.serve.tokens import make_token, read_tokens
 
-__all__ = ["Options", "Server", "listen", "make_token", "run"]
+__all__ = ["Options", "Server", "listen", "make_token", "run", "run_on_ray"]
 
 KEEP_ALIVE_S = 15
 BACKLOG = 512
@@ -55,6 +56,10 @@ class Options:
                 "meant"
             )
 
+    def worker(self) -> WorkerSpec:
+        """Return what the model's process loads."""
+        return WorkerSpec(self.model, self.device, self.dtype, self.max_megapixels * 1_000_000)
+
     def settings(self) -> ServeSettings:
         """Return the limits of the server; reads the token file."""
         names = {name.lower() for name in self.allowed_hosts}
@@ -77,8 +82,7 @@ def run(options: Options, on_started: Callable[[str, str], None]) -> None:
 
     Raises ConfigError when the address cannot be had, ModelError when the model cannot be loaded.
     """
-    spec = WorkerSpec(options.model, options.device, options.dtype, options.max_megapixels * 1_000_000)
-    service = Service(ProcessRunner(spec), options.settings())
+    service = Service(ProcessRunner(options.worker()), options.settings())
     with listen(options.host, options.port) as sock:
         name = f"[{options.host}]" if ":" in options.host else options.host
         url = f"http://{name}:{sock.getsockname()[1]}"
