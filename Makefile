@@ -50,8 +50,9 @@ check-long: $(READY) .check-long/browser $(LONG_STAMPS)
 
 # The browser parts are skipped where there is no browser and none may be installed.
 .check-long/browser:
-	@command -v chromium || command -v google-chrome || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -q && apt-get install -qy chromium; } || echo "no browser: its parts are skipped"
+	@command -v chromedriver || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -q && apt-get install -qy chromium chromium-driver; } || echo "no browser: its parts are skipped"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[browser]'
 	@mkdir -p $(@D) && touch $@
 
 bench: $(READY)

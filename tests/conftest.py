@@ -29,6 +29,11 @@ def _devices() -> list[str]:
     return present
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the browser tests write the pictures of the documents."""
+    parser.addoption("--screenshots", metavar="DIR", help="write screenshots of the page into this folder")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes `device` once on each device of this machine; the CPU is always one."""
     if "device" in metafunc.fixturenames:

@@ -95,12 +95,13 @@ export class Drawer {
     const figures = result.pictures.map(({ data, seed }) => {
       const made = figure(data, `Synthetic radiograph, seed ${seed}: ${result.prompt}`);
       const caption = document.createElement("figcaption");
-      caption.append(`Synthetic, seed ${seed}. `);
+      const actions = Object.assign(document.createElement("div"), { className: "row" });
+      caption.append(`Synthetic, seed ${seed}`, actions);
       const survived = document.createElement("div");
       const add = (text, act) => {
         const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
         button.addEventListener("click", () => act(button));
-        caption.append(button, " ");
+        actions.append(button);
       };
       add("PNG", () => download(`synthetic_${seed}.png`, data));
       add("DICOM", () => this.#downloadDicom({ ...request, seed, num_pictures: 1 }));

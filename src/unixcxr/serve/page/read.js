@@ -147,10 +147,15 @@ export class Reader {
   }
 }
 
-/** Findings as list items, positive ones first. */
+/** Findings as list items, positive ones first; what several sentences say alike is one item, the surest. */
 export function chips(findings) {
   const rank = { positive: 0, uncertain: 1, negative: 2 };
-  return [...findings].sort((a, b) => rank[a.state] - rank[b.state]).map((finding) => {
+  const surest = new Map();
+  for (const finding of findings) {
+    const key = `${finding.state} ${finding.label}`;
+    if (!((surest.get(key)?.confidence ?? -1) >= (finding.confidence ?? 0))) surest.set(key, finding);
+  }
+  return [...surest.values()].sort((a, b) => rank[a.state] - rank[b.state]).map((finding) => {
     const item = document.createElement("li");
     item.className = finding.state;
     const sign = { positive: "", uncertain: "possible ", negative: "no " }[finding.state];
