@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
 from collections import Counter
 from importlib import resources
@@ -211,3 +212,15 @@ def test_a_mended_sentence_keeps_its_labels(text: str) -> None:
     report = clean_report(f"FINDINGS: {text}")
     if len(spans) == 1 and report.findings and not any(c.rule.startswith("dropped") for c in report.changes):
         assert label_report(report.text) == label_report(spans[0].text)
+
+
+@pytest.mark.parametrize(
+    "unit", ["___ ", "XXXX, ", "prior ", "3/4/2012 ", "the previous study of ___ and ", "is stable and "]
+)
+def test_repetition_costs_no_more_than_length(unit: str) -> None:
+    """Nested repetition in a pattern would double the time with each word: 40 would take days."""
+    clean_report("FINDINGS: Compile the rules.")
+    started = time.process_time()
+    for opening in ("Compared to ", "Effusion since ", "There is ", ""):
+        clean_report(f"FINDINGS: {opening}{unit * 40}effusion.")
+    assert time.process_time() - started < 2
