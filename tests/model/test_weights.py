@@ -439,7 +439,21 @@ class TestWriting:
             self.save(other)
         with pytest.raises(OutputError, match="not empty"):
             convert(native, other, "released")
+        for target in (other / "chapter.txt", other / "chapter.txt" / "model"):
+            with pytest.raises(OutputError):
+                self.save(target, source=native)
+            with pytest.raises(OutputError):
+                convert(native, target, "released")
         assert tree(other) == ["chapter.txt"]
+
+    def test_the_current_directory_is_a_directory_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        native = tiny.save(tmp_path / "native", tiny.RELEASABLE)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        convert(native, ".", "released")
+        assert load_config(tmp_path / "here").tokens == tiny.RELEASABLE.tokens
 
     def test_converting_into_the_same_layout_has_no_effect(self, native: Path, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="in the native layout already"):
@@ -452,7 +466,8 @@ class TestWriting:
             convert(foreign_dir, tmp_path / "new", "native")
 
     @staticmethod
-    def save(directory: Path, seed: int = 0) -> None:
-        tokenizer = directory.parent / "native-tokenizer.json"
-        autoencoder = load_autoencoder(directory.parent / "native")
+    def save(directory: Path, seed: int = 0, source: Path | None = None) -> None:
+        source = source or directory.parent / "native"
+        tokenizer = source.parent / "native-tokenizer.json"
+        autoencoder = load_autoencoder(source)
         save_model(directory, tiny.CONFIG, tiny.build(seed=seed), autoencoder, tokenizer, "card")

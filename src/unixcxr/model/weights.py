@@ -150,7 +150,7 @@ def convert(
     """
     files = open_model(source)
     directory = Path(target)
-    if directory.exists() and any(directory.iterdir()):
+    if _is_occupied(directory):
         raise OutputError(f"{directory}: not empty; give a new directory")
     if files.autoencoder is None:
         raise ModelError(
@@ -358,7 +358,8 @@ def _writing(directory: Path) -> Iterator[Path]:
 
     An older model there is replaced; a directory of anything else is refused.
     """
-    if directory.exists() and any(directory.iterdir()) and not (directory / CONFIG).exists():
+    directory = directory.resolve()
+    if _is_occupied(directory) and not (directory / CONFIG).exists():
         raise OutputError(f"{directory}: not empty and no model directory; give a new directory")
     partial, replaced = (directory.with_name(directory.name + suffix) for suffix in (".partial", ".replaced"))
     try:
@@ -376,6 +377,10 @@ def _writing(directory: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_occupied(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def _plain(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
