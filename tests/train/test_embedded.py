@@ -179,6 +179,7 @@ def test_patterns_without_a_parameter_and_unknown_stages_are_errors(tmp_path: Pa
 def test_latents_from_the_table_are_those_encoded_as_drawn(finished: EmbeddedRun) -> None:
     stage, autoencoder = finished.config.stage("finetuning"), finished.autoencoder(before="finetuning")
     from_table = finished._latents(autoencoder, stage)([6, 1])
+    (finished.directory / "latents_32.npy").unlink()
     as_drawn = finished._latents(autoencoder, replace(stage, num_samples=1))([6, 1])
     assert from_table.shape == (2, 4, 4, 4)
     assert torch.allclose(from_table, as_drawn, atol=5e-3)

@@ -162,9 +162,10 @@ class EmbeddedRun:
         return DrawTask(model, self.corpus, stage, self.tokenizer().encode, latents, scales, features)
 
     def _latents(self, autoencoder: PatchAutoencoder, stage: StageConfig) -> Latents:
-        """Return how a stage gets its latents: from a table, or encoded as drawn when that is less work."""
+        """Return how a stage gets its latents: from a table, or encoded as drawn when making one is more work."""
         size_px = stage.image_size_px
-        if stage.num_samples < len(self.corpus):
+        is_there = (self.directory / f"latents_{size_px}.npy").exists()
+        if stage.num_samples < len(self.corpus) and not is_there:
             return torch.no_grad()(
                 lambda rows: autoencoder.encode(as_grey(self.corpus.images(rows), size_px) * 2 - 1).float()
             )
