@@ -127,10 +127,14 @@ def read_manifest(path: str | os.PathLike[str]) -> Iterator[Record]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise RecordError(f"{path}:{number}: not JSON ({error.msg}); expected one record a line") from None
+                raise RecordError(
+                    f"{path}:{number}: not JSON ({error.msg}); expected one record a line"
+                ) from None
             if not isinstance(row, dict) or not {"id", "image_path"} <= row.keys() <= known:
                 extra = sorted(row.keys() - known) if isinstance(row, dict) else row
-                raise RecordError(f"{path}:{number}: not a record (unknown keys {extra}; id and image_path needed)")
+                raise RecordError(
+                    f"{path}:{number}: not a record (unknown keys {extra}; id and image_path needed)"
+                )
             row["changes"] = tuple(
                 Change(c["rule"], (c["span"][0], c["span"][1]), c["before"], c["after"])
                 for c in row.get("changes", ())

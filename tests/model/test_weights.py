@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -430,6 +431,15 @@ class TestWriting:
         self.save(native, seed=5)
         assert same(load_model(native).state_dict(), tiny.build(seed=5).state_dict())
         assert sorted(p.name for p in native.parent.iterdir()) == ["native", "native-tokenizer.json"]
+
+    def test_who_may_read_the_directory_may_read_its_files(self, native: Path, tmp_path: Path) -> None:
+        before = os.umask(0o022)
+        try:
+            self.save(native.parent / "shared", source=native)
+        finally:
+            os.umask(before)
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (native.parent / "shared").iterdir()}
+        assert set(modes.values()) == {"0o644"}, modes
 
     def test_a_directory_of_anything_else_is_left_alone(self, native: Path, tmp_path: Path) -> None:
         other = tmp_path / "thesis"

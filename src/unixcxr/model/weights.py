@@ -366,6 +366,8 @@ def _writing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
+        for path in partial.rglob("*"):  # safetensors lets only the owner read what it writes
+            path.chmod(path.stat().st_mode | (partial.stat().st_mode & 0o044))
         if directory.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             directory.replace(replaced)
