@@ -350,7 +350,7 @@ def test_a_full_queue_says_when_to_come_back(engine: Engine) -> None:
 
 
 def test_a_job_over_its_time_is_given_up_waiting_or_running(engine: Engine) -> None:
-    settings = ServeSettings(queue=QueueSettings(max_drawings=1, time_limit_s=0.4))
+    settings = ServeSettings(queue=QueueSettings(max_drawings=1, time_limit_s=2.0))
     with local(engine, settings, HeldSession) as running:
         answers = [in_background(running.client.post, "/v1/draw", MASS) for _ in range(2)]
         assert [(a.result().status, a.result().code) for a in answers] == [(504, "deadline")] * 2

@@ -41,6 +41,14 @@ def running(model_dir: Path) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def back_s(model_dir: Path) -> float:
+    """Return how soon a lost process must be back: 10 s, or on a busy machine three times what a start takes."""
+    started = time.monotonic()
+    with serving(ProcessRunner(WorkerSpec(str(model_dir)))):
+        return max(10.0, 3 * (time.monotonic() - started))
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -57,7 +65,7 @@ def test_another_process_writes_what_the_engine_writes(running: Running, engine:
     assert running.service.runner.pid != os.getpid()
 
 
-def test_a_killed_process_is_told_and_comes_back(running: Running) -> None:
+def test_a_killed_process_is_told_and_comes_back(running: Running, back_s: float) -> None:
     client, queue, runner = running.client, running.service.queue, running.service.runner
     stream = in_background(client.post, "/v1/draw", {**LONG, "stream": True})
     until(lambda: any(job.progress > 0 for job in queue.running.values()))
@@ -71,11 +79,11 @@ def test_a_killed_process_is_told_and_comes_back(running: Running) -> None:
     event, data = stream.result().events[-1]
     assert (event, data["code"]) == ("error", "worker_died")
     assert "signal 9" in data["message"]
-    assert time.monotonic() - killed < 2
+    assert time.monotonic() - killed < back_s / 3
     assert client.get("/healthz").status == 200
     assert client.get("/readyz").status in (200, 503)
     assert waiting.result().status == 200
-    assert time.monotonic() - killed < 10
+    assert time.monotonic() - killed < back_s
     assert reading.result().status in (200, 503)
     assert client.get("/readyz").status == 200
     assert "unixcxr_model_restarts 1.0" in client.get("/metrics").body.decode()
@@ -94,11 +102,12 @@ def test_a_request_without_a_stream_gets_503(running: Running) -> None:
     assert client.post("/v1/draw", {"prompt": "Mass", "num_steps": 1}).status == 200
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_is_killed(model_dir: Path) -> None:
-    runner = ProcessRunner(WorkerSpec(str(model_dir)), hang_s=1.2)
+    runner = ProcessRunner(WorkerSpec(str(model_dir)), hang_s=3.0)
     with serving(runner) as running:
         first = runner.pid
-        time.sleep(1.8)
+        time.sleep(4.0)
         assert runner.pid == first  # idle, it still gives signs of life
         os.kill(first, signal.SIGSTOP)
         answer = in_background(running.client.post, "/v1/draw", {"prompt": "Mass", "num_steps": 1})
@@ -158,10 +167,11 @@ def test_sigterm_drains(model_dir: Path) -> None:
         assert client.get("/healthz").status == 200
         assert [name for name, _ in events][-1] == "pictures"
         connection.close()
-        assert process.wait(10) == 0
-        until(lambda: not is_alive(child), 10)
+        assert process.wait(60) == 0
+        until(lambda: not is_alive(child))
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_drain_has_an_end(model_dir: Path) -> None:
     with command(model_dir, "--drain-seconds", "0.5") as (process, client):
@@ -174,7 +184,7 @@ def test_a_drain_has_an_end(model_dir: Path) -> None:
         name, data = list(events)[-1]
         assert (name, data["code"]) == ("error", "draining")
         connection.close()
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 @needs_proc
@@ -185,7 +195,7 @@ def test_the_model_does_not_outlive_the_server(model_dir: Path) -> None:
         assert client.ask("POST", "/v1/report", body, content_type=form_type()).status == 200
         process.kill()
         process.wait()
-        until(lambda: not is_alive(child), 10)
+        until(lambda: not is_alive(child))
 
 
 def test_a_port_that_is_taken_and_a_model_that_is_not_there(
