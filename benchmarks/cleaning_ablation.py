@@ -289,7 +289,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     print(json.dumps(summary, indent=1))
-    target = options.out / f"{datetime.date.today()}_cpu_cleaning_ablation.json"
+    target = options.out / f"{datetime.date.today()}_cpu_cleaning_ablation_{options.steps}.json"
     target.write_text(json.dumps({**summary, "runs": results, "samples": samples}, indent=1) + "\n")
 
 
