@@ -183,3 +183,9 @@ def test_latents_from_the_table_are_those_encoded_as_drawn(finished: EmbeddedRun
     as_drawn = finished._latents(autoencoder, replace(stage, num_samples=1))([6, 1])
     assert from_table.shape == (2, 4, 4, 4)
     assert torch.allclose(from_table, as_drawn, atol=5e-3)
+
+
+def test_the_documented_card_is_the_model_s_own() -> None:
+    root = TINY.parents[2]
+    card = (root / "src" / "unixcxr" / "assets" / "embedded" / "README.md").read_text("utf-8")
+    assert (root / "docs" / "model_card.md").read_text("utf-8") == card
