@@ -225,7 +225,7 @@ def reconstruction(engine: Engine, cases: Sequence[Case], name: str) -> Table:
     for size_px in (128, 256):
         values = []
         for case in cases:
-            pixels = torch.from_numpy(case.image)[None, None].float() / 127.5 - 1
+            pixels = torch.from_numpy(case.image.copy())[None, None].float() / 127.5 - 1
             pixels = torch.nn.functional.interpolate(pixels, size=(size_px, size_px), mode="area")
             with torch.no_grad():
                 decoded = engine.autoencoder.decode(engine.autoencoder.encode(pixels)).clamp(-1, 1)
