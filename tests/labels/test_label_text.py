@@ -116,3 +116,9 @@ def test_an_indication_changes_nothing(text: str) -> None:
     headed = f"FINDINGS: {text}"
     if any(character.isalpha() for character in text):
         assert label_report(f"INDICATION: Pneumonia, possible effusion.\n\n{headed}") == label_report(headed)
+
+
+def test_a_run_of_blanks_takes_linear_time() -> None:
+    """Eight times the blanks may not take sixty-four times the matching steps: the longest still ends at once."""
+    text = "No effusion." + " " * 200_000 + "IMPRESSION: Normal chest."
+    assert [section.kind for section in split_sections(text)] == ["body", "impression"]

@@ -50,7 +50,8 @@ def heading_pattern() -> re.Pattern[str]:
     """Compile headings.toml: one named group per kind."""
     text = resources.files("unixcxr.labels").joinpath("headings.toml").read_text(encoding="utf-8")
     groups = "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in tomllib.loads(text).items())
-    lead = r"(?:^|(?<=\n)|(?<=[.:!?;)_]\s)|(?<=\s\s))[ \t]*(?:\d\.\s*)?"
+    # after two blanks only the last of a run can start a heading: trying each is quadratic in the run
+    lead = r"(?:(?:^|(?<=\n)|(?<=[.:!?;)_]\s))[ \t]*+|(?<=\s\s)(?=\S))(?:\d\.\s*+)?"
     title = r"(?:(?:radiology|chest|cxr|x-?ray|final|portable|ap|single view)[ \t]+)?"
     return re.compile(
         rf"{lead}(?P<title>{title}(?:{groups}))[ \t]*(?::|(?=\s*\n)|[ \t]-+[ \t])", re.IGNORECASE
