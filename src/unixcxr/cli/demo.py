@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PROMPTS = (
     "Normal chest radiograph.",
     "Large right pleural effusion.",
-    "Severe cardiomegaly with a left pacemaker.",
+    "Phantom chest X-ray. Left pacemaker.",
 )
 PHANTOM_SEED = 7
 SHOWN_PX = 512
