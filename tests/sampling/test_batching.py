@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,14 @@ def test_previews_end_in_the_picture(engine: Engine) -> None:
     assert [p.image.tobytes() for p in last] == [p.image.tobytes() for p in sketch.pictures]
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e30])
+def test_the_ends_of_temperature_are_greedy_and_chance(engine: Engine, temperature: float) -> None:
+    report = engine.write_report(film(1), max_new_tokens=8, temperature=temperature)
+    if temperature < 1:
+        assert report.token_ids == engine.write_report(film(1), max_new_tokens=8).token_ids
+    assert all(math.isfinite(logprob) for logprob in report.token_logprobs)
+
+
 def test_impossible_requests_fail_when_made(engine: Engine) -> None:
     session = Session(engine)
     with pytest.raises(PromptError, match="the context holds"):
@@ -165,6 +175,9 @@ def test_impossible_requests_fail_when_made(engine: Engine) -> None:
         session.draw(["ok", "  "], seeds=[1, 2])
     with pytest.raises(PromptError, match="one seed a text"):
         session.draw(["ok"], seeds=[1, 2])
+    for penalty in (0.0, 5e-324, 1e300):
+        with pytest.raises(ConfigError, match="repetition_penalty"):
+            session.read(film(0), repetition_penalty=penalty)
     with pytest.raises(ConfigError):
         session.draw(["ok"], seeds=[1], num_steps=0)
     with pytest.raises(ConfigError):

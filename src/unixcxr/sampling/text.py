@@ -49,8 +49,8 @@ class TextSettings:
             raise ConfigError(f"top_p must be in (0, 1], found {self.top_p}")
         if self.top_p < 1 and self.temperature == 0:
             raise ConfigError(f"top_p {self.top_p} has no effect on greedy decoding; set a temperature too")
-        if self.repetition_penalty <= 0:
-            raise ConfigError(f"repetition_penalty must be above 0, found {self.repetition_penalty}")
+        if not 0.01 <= self.repetition_penalty <= 100:  # further out logits overflow
+            raise ConfigError(f"repetition_penalty must be above 0, from 0.01 to 100, found {self.repetition_penalty}")
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,9 @@ def _choose(
         logits = penalise(logits, torch.tensor(written), settings.repetition_penalty)
     if settings.temperature == 0:
         return int(logits.argmax())
-    probabilities = (logits.double() / settings.temperature).softmax(-1)
+    # The largest logit is 0 before the division, so that the smallest temperatures end in greedy, not in NaN.
+    scores = logits.double()
+    probabilities = ((scores - scores.max()) / settings.temperature).softmax(-1)
     if settings.top_p < 1:
         probabilities = nucleus(probabilities, settings.top_p)
     return int(torch.multinomial(probabilities, 1, generator=generator))

@@ -56,7 +56,7 @@ class ReadSettings(Strict):
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = None
     seed: Seed = 0
     force: Annotated[bool, Field(description="Read pictures that the input gate refuses too.")] = False
 
@@ -180,7 +180,7 @@ class DrawRequest(Strict):
     guidance_interval: (
         tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None
     ) = None
-    timestep_shift: Annotated[float, Field(gt=0, le=20)] | None = None
+    timestep_shift: Annotated[float, Field(ge=0.01, le=20)] | None = None
     renorm: Literal["global", "channel", "text_channel"] | None = None
     solver: Literal["euler", "heun"] | None = None
     height_px: Annotated[int, Field(ge=1, le=2048)] | None = None
