@@ -50,7 +50,9 @@ class TextSettings:
         if self.top_p < 1 and self.temperature == 0:
             raise ConfigError(f"top_p {self.top_p} has no effect on greedy decoding; set a temperature too")
         if not 0.01 <= self.repetition_penalty <= 100:  # further out logits overflow
-            raise ConfigError(f"repetition_penalty must be above 0, from 0.01 to 100, found {self.repetition_penalty}")
+            raise ConfigError(
+                f"repetition_penalty must be above 0, from 0.01 to 100, found {self.repetition_penalty}"
+            )
 
 
 @dataclass(frozen=True)
