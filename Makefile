@@ -12,7 +12,7 @@ LONG_PARTS := $(shell grep -rls 'mark\.long' tests)
 LONG_STAMPS := $(LONG_PARTS:%.py=.check-long/%.done)
 SOURCES := $(shell find src tests -name '*.py')
 
-.PHONY: help setup demo test check check-long bench docs clean embedded
+.PHONY: help setup demo test check check-server check-long bench docs clean embedded
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +39,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docs.py
+
+# The page in a browser and half a minute of load; 500 damaged bodies are part of `make test`.
+check-server: $(READY) .check-long/browser
+	$(BIN)/python -m pytest -m long tests/serve/test_page_browser.py tests/serve/test_load.py
 
 # One part a file; a part that passed is not run again until a source changes.
 check-long: $(READY) .check-long/browser $(LONG_STAMPS)
