@@ -65,6 +65,7 @@ class Frontal:
     source: str
     split: str
     tier: str
+    view: str
 
     def read(self) -> np.ndarray:
         """Read the picture as uint8 (H, W)."""
@@ -102,7 +103,8 @@ def read_pack(pack: Path) -> list[Frontal]:
         for line in index.read_text().splitlines():
             row = json.loads(line)
             source = row.get("source", index.parent.name)
-            rows.append(Frontal(index.parent / row["image"], source, row["split"], row["license_tier"]))
+            path = index.parent / row["image"]
+            rows.append(Frontal(path, source, row["split"], row["license_tier"], row["view"]))
     return rows
 
 
@@ -116,9 +118,15 @@ def fit_groups(pack: Path, photographs: Path) -> Iterator[Group]:
     frontals = [row for row in read_pack(pack) if row.tier == "A" and row.split == "train"]
     rng = np.random.default_rng(0)
     for source, weight in (("paediatric", 2.0), ("rsna_normal", 2.0), ("hannover", 1.0), ("nih64", 2.0)):
-        images = [row.read() for row in frontals if row.source == source]
+        rows = [row for row in frontals if row.source == source]
+        images = [row.read() for row in rows]
         folds = np.arange(len(images)) * NUM_FOLDS // len(images)
-        yield Group("frontal", describe(images), weight, folds, is_typical=True, is_original=True)
+        features = describe(images)
+        for stratum in split_by_view(rows):
+            share = weight * (0.5 if len(stratum) < len(rows) else 1.0)
+            yield Group(
+                "frontal", features[stratum], share, folds[stratum], is_typical=True, is_original=True
+            )
         chosen = np.tile(np.arange(len(images)), max(1, NUM_VARIED // len(images)))[
             :: max(1, len(images) // NUM_VARIED)
         ]
@@ -138,6 +146,17 @@ def fit_groups(pack: Path, photographs: Path) -> Iterator[Group]:
         images = (draw(np.random.default_rng(seed)) for seed in range(800))
         yield Group(KIND_OF[name], describe(images), {"lateral": 4.0, "slice": 2.0}.get(name, 1.0))
     yield Group("photograph", describe(photograph_crops(photographs, 50, rng)), 2.0)
+
+
+def split_by_view(rows: list[Frontal]) -> list[np.ndarray]:
+    """Return the places of the AP rows and of the others, or of all where either has fewer than 30.
+
+    AP films are of sicker patients and look less alike; counted apart, they are not lost among the PA ones.
+    """
+    is_ap = np.array([row.view.startswith("AP") for row in rows])
+    if min(is_ap.sum(), (~is_ap).sum()) < 30:
+        return [np.arange(len(rows))]
+    return [np.flatnonzero(is_ap), np.flatnonzero(~is_ap)]
 
 
 def photograph_crops(folder: Path, each: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -163,7 +182,7 @@ def photograph_crops(folder: Path, each: int, rng: np.random.Generator) -> Itera
 
 
 def fit(groups: list[Group]) -> GateModel:
-    """Fit the gate; its threshold is the lowest that keeps real frontals of every source in cross-validation."""
+    """Fit the gate; the threshold keeps real frontals of every source and view in cross-validation."""
     odds: dict[int, list[np.ndarray]] = {}
     for fold in range(NUM_FOLDS):
         model = fit_model([group.without(fold) for group in groups])

@@ -167,3 +167,10 @@ def test_one_picture_takes_little_processor_time(phantoms: list[np.ndarray]) -> 
     assert (time.process_time() - started) / len(
         phantoms
     ) < 0.1  # about 6 ms; a generous bound for busy machines
+
+
+def test_an_unsure_refusal_names_no_kind(monkeypatch: pytest.MonkeyPatch, phantoms: list[np.ndarray]) -> None:
+    image = 255 - phantoms[0]
+    assert check_image(image).reason == REASONS["inverted"]
+    monkeypatch.setattr(gate, "SURE", 1.1)
+    assert check_image(image).reason == "does not look like a frontal chest radiograph"

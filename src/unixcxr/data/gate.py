@@ -25,7 +25,7 @@ RADIOGRAPH_MODALITIES = ("CR", "DX", "RG", "RF", "OT", "SC", "")
 LATERAL_VIEWS = ("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT")
 
 REASONS = {
-    "frontal": "looks unlike the frontal chest radiographs that the gate knows",
+    "frontal": "does not look like a frontal chest radiograph",
     "inverted": "looks inverted, bones dark on bright air; invert it first",
     "turned_left": "looks turned by a quarter to the left; turn it upright first",
     "turned_right": "looks turned by a quarter to the right; turn it upright first",
@@ -36,7 +36,9 @@ REASONS = {
     "document": "looks like a page of text or a screenshot",
     "photograph": "looks like a photograph or a texture, not a radiograph",
 }
-"""What the model tells apart, and how a refusal says it."""
+"""What the model tells apart, and how a refusal says it; unsure ones say what the first says."""
+
+SURE = 0.9
 
 WORKING_PX = 256
 FEATURE_PX = 64
@@ -116,7 +118,8 @@ def check_image(
     scores |= {kind: float(np.exp(value)) for kind, value in zip(REASONS, log_probability, strict=True)}
     if odds >= model.threshold:
         return GateResult(True, "looks like a frontal chest radiograph", scores)
-    return GateResult(False, REASONS[list(REASONS)[int(log_probability.argmax())]], scores)
+    kind = max(REASONS, key=scores.__getitem__)
+    return GateResult(False, REASONS[kind if scores[kind] >= SURE else "frontal"], scores)
 
 
 def log_odds(log_probabilities: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " N"]:
