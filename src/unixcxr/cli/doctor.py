@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,20 +22,6 @@ from unixcxr.cli import engines, options
 from unixcxr.cli.console import NOT_A_DEVICE, print_json, print_table
 from unixcxr.errors import UnixcxrError
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "safetensors",
-    "tokenizers",
-    "pydicom",
-    "python-gdcm",
-    "pillow",
-    "pydantic",
-    "huggingface-hub",
-    "jaxtyping",
-    "typer",
-    "rich",
-)
 NEEDED_BYTES = 1e9
 
 
@@ -84,7 +71,8 @@ def _checks(quick: bool) -> Iterator[Check]:
 def _versions() -> Iterator[Check]:
     yield Check("unixcxr", "ok", f"{unixcxr.__version__} on Python {platform.python_version()}")
     found, missing = [], []
-    for package in PACKAGES:
+    wanted = [need for need in importlib.metadata.requires("unixcxr") or () if "extra ==" not in need]
+    for package in (re.split(r"[^\w.-]", need)[0] for need in wanted):
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
