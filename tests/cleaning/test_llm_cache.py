@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,25 @@ def test_a_killed_writer_loses_nothing_it_had_put(tmp_path: Path) -> None:
     writer.wait()
     cache = AnswerCache(path)
     assert all(cache.get(str(number)) == {"content": number} for number in range(written[-1] + 1))
+
+
+def test_many_may_open_a_new_cache_at_once(tmp_path: Path) -> None:
+    """Switching to the write-ahead log is the one moment at which SQLite does not wait."""
+    for run in range(20):
+        path, together, failures = tmp_path / f"{run}.sqlite", threading.Barrier(8), []
+
+        def open_and_close(
+            path: Path = path, together: Any = together, failures: list[Any] = failures
+        ) -> None:
+            together.wait()
+            try:
+                AnswerCache(path).close()
+            except OutputError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=open_and_close) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []

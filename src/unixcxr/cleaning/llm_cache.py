@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,24 @@ class AnswerCache:
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._write_ahead()
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_SCHEMA)
+
+    def _write_ahead(self) -> None:
+        """Switch to a write-ahead log, waiting for others that open the file now: here SQLite itself does not wait."""
+        end = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = (
+                    error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                )  # the low byte of extended codes
+                if not is_busy or time.monotonic() > end:
+                    raise
+            time.sleep(0.01)
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the answer kept under a key, or None."""
