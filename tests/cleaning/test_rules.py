@@ -224,3 +224,15 @@ def test_repetition_costs_no_more_than_length(unit: str) -> None:
     for opening in ("Compared to ", "Effusion since ", "There is ", ""):
         clean_report(f"FINDINGS: {opening}{unit * 40}effusion.")
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("sentence", "wanted"),
+    [
+        ("Left pneumothorax on the prior film is no longer seen.", "No left pneumothorax."),
+        ("Kerley B lines have resolved.", "No Kerley B lines."),
+        ("Small effusion has resolved.", "No small effusion."),
+    ],
+)
+def test_a_word_behind_no_loses_its_capital_and_a_name_keeps_it(sentence: str, wanted: str) -> None:
+    assert clean_report(f"FINDINGS: {sentence}").findings == wanted

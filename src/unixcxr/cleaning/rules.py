@@ -219,13 +219,17 @@ def apply_rule(draft: Draft, rule: Rule) -> None:
                 return
             place = match.end()
             continue
-        new = match.expand(rule.replace)
+        new = LOST_CAPITAL.sub(lambda capital: capital[0].lower(), match.expand(rule.replace))
         draft.replace(match.start(), match.end(), new, rule.name)
         if rule.after_finding and not rest and not VERB.search(draft.text):
             article = re.match(r"(?:the|an?) ", draft.text, re.IGNORECASE)
             if article:
                 draft.replace(0, article.end(), "", rule.name)
         place = match.start() + len(new)
+
+
+LOST_CAPITAL = re.compile(r"(?<=^No )[A-Z](?=[a-z])(?!(?<=K)erley|(?<=S)wan|(?<=D)obb?hoff|(?<=H)ickman)")
+"""The capital of a word that began the sentence before a rule put "No" in front of it; names keep theirs."""
 
 
 def why_unsafe(draft: Draft, original: str, states: dict[str, str]) -> str | None:
