@@ -53,7 +53,7 @@ check-long: $(READY) .check-long/browser $(LONG_STAMPS)
 	@mkdir -p $(@D) && touch $@
 
 # The browser parts are skipped where there is no browser and none may be installed.
-.check-long/browser:
+.check-long/browser: $(READY)
 	@command -v chromedriver || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -q && apt-get install -qy chromium chromium-driver; } || echo "no browser: its parts are skipped"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[browser]'
